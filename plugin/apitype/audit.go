@@ -1,0 +1,59 @@
+package apitype
+
+// Event is one audit record (DESIGN.md section 10).
+type Event struct {
+	ID           string         `json:"id"`
+	Time         string         `json:"time"` // of the action, RFC 3339 with milliseconds, UTC
+	EntityType   string         `json:"entity_type"`
+	EntityID     string         `json:"entity_id"`
+	Action       string         `json:"action"` // "Token.Issued", ...
+	Actor        Actor          `json:"actor"`
+	Tenant       string         `json:"tenant"`
+	AgentID      string         `json:"agent_id,omitempty"`
+	SourceIP     string         `json:"source_ip,omitempty"`
+	OriginPeerID string         `json:"origin_peer_id,omitempty"`
+	RelatedEvent string         `json:"related_event,omitempty"`
+	RequestID    string         `json:"request_id,omitempty"` // Vault's; empty for the system
+	Details      map[string]any `json:"details,omitempty"`
+}
+
+// Actor is who did it.
+type Actor struct {
+	DisplayName string `json:"display_name"` // Vault's, or "system"
+	EntityID    string `json:"entity_id,omitempty"`
+	AgentID     string `json:"agent_id,omitempty"` // for agent-driven actions: the edge's identity stands above, the agent here
+}
+
+// Actions.
+const (
+	ActionTokenIssued          = "Token.Issued"
+	ActionTokenRevoked         = "Token.Revoked"
+	ActionTokenRedeemed        = "Token.Redeemed"
+	ActionCertificateIssued    = "Certificate.Issued"
+	ActionCertificateRevoked   = "Certificate.Revoked"
+	ActionCertificateSuspected = "Certificate.CloneSuspected"
+	ActionAgentUpdated         = "Agent.Updated"
+	ActionAgentDeleted         = "Agent.Deleted"
+	ActionAgentExpired         = "Agent.Expired"
+	ActionIssuerCreated        = "Issuer.Created"
+	ActionIssuerActivated      = "Issuer.Activated"
+	ActionConfigUpdated        = "Config.Updated"
+)
+
+// EventsRequest selects events, newest first.
+type EventsRequest struct {
+	EntityType string
+	EntityID   string
+	AgentID    string
+	Action     string
+	Since      string // RFC 3339
+	Until      string // RFC 3339
+	Limit      int    // default 100, at most 1000
+	Cursor     string // NextCursor of the page before
+}
+
+// EventsResponse is one page of events.
+type EventsResponse struct {
+	Events     []Event `json:"events"`
+	NextCursor string  `json:"next_cursor"`
+}

@@ -1,0 +1,129 @@
+package apitype
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"strconv"
+)
+
+// SyncRequest polls the change feed (DESIGN.md section 8).
+type SyncRequest struct {
+	Since string // "<epoch>.<n>" as last answered, empty for a full snapshot
+	Wait  int64  // seconds, at most 3
+}
+
+// SyncResponse is a full snapshot or what changed since. Absent parts are unchanged in a delta and empty in a snapshot.
+type SyncResponse struct {
+	Revision string        `json:"revision"` // "<epoch>.<n>"
+	Full     bool          `json:"full"`
+	Settings *SyncSettings `json:"settings,omitempty"`
+	// Issuers, when present, replaces the whole list: the active issuer first, then the trusted ones.
+	Issuers []SyncIssuer `json:"issuers,omitempty"`
+	// Revoked adds to the set (or is the set, in a full snapshot).
+	Revoked []SyncRevoked `json:"revoked,omitempty"`
+}
+
+// SyncSettings is what an edge needs of the configuration.
+type SyncSettings struct {
+	TrustDomain       string `json:"trust_domain"`
+	Endpoint          string `json:"endpoint"`
+	EndpointCABundle  string `json:"endpoint_ca_bundle"`
+	KeyOrigin         string `json:"key_origin"`
+	HeartbeatInterval int64  `json:"heartbeat_interval"` // seconds
+}
+
+// SyncIssuer is one trust anchor.
+type SyncIssuer struct {
+	IssuerID    string `json:"issuer_id"`
+	State       string `json:"state"`
+	Certificate string `json:"certificate"` // PEM
+}
+
+// SyncRevoked ends every leaf of the agent up to and including the generation.
+type SyncRevoked struct {
+	AgentID    string `json:"agent_id"`
+	Generation uint32 `json:"generation"`
+	Reason     string `json:"reason"`
+	NotAfter   int64  `json:"not_after"` // Unix seconds: when the last of those leaves has expired and the entry may be dropped
+}
+
+// ReportRequest is what an edge tells of itself and of sessions not yet reported.
+type ReportRequest struct {
+	Name     string          `json:"name"`
+	Version  string          `json:"version"`
+	Revision string          `json:"revision"` // of the snapshot it decides by
+	Live     int             `json:"live"`     // sessions open now
+	Sessions []SessionReport `json:"sessions,omitempty"`
+}
+
+// MaxSessionReports is how many session reports one request may carry.
+const MaxSessionReports = 256
+
+// SessionReport tells that an agent was seen with a leaf. Description and Capabilities travel only when the last answer
+// for the agent had StateWanted.
+type SessionReport struct {
+	AgentID      string `json:"agent_id"`
+	SerialNumber string `json:"serial_number"`
+	InstanceUID  string `json:"instance_uid"`
+	StateHash    string `json:"state_hash"` // StateHash(Description, DisplayName, Capabilities)
+	SourceIP     string `json:"source_ip,omitempty"`
+	Description  string `json:"description,omitempty"`
+	DisplayName  string `json:"display_name,omitempty"`
+	Capabilities uint64 `json:"capabilities,omitempty"`
+	HasState     bool   `json:"has_state,omitempty"` // Description, DisplayName and Capabilities are meant
+}
+
+// Leaf standings in a SessionAnswer.
+const (
+	LeafCurrent    = "current"
+	LeafNext       = "next"
+	LeafSuperseded = "superseded" // an older leaf came back: close the session
+	LeafRevoked    = "revoked"
+	LeafUnknown    = "unknown" // no row of that agent in reach of this edge
+)
+
+// SessionAnswer is the row's side of a session report, in the order of the reports.
+type SessionAnswer struct {
+	AgentID       string `json:"agent_id"`
+	SerialNumber  string `json:"serial_number"`
+	Leaf          string `json:"leaf"`
+	InstanceUID   string `json:"instance_uid"` // of the row; an agent that says otherwise is given this one
+	Tenant        string `json:"tenant"`
+	Group         string `json:"group"`
+	Configuration string `json:"configuration"`
+	StateWanted   bool   `json:"state_wanted"`
+}
+
+// ReportResponse answers every session report.
+type ReportResponse struct {
+	Sessions []SessionAnswer `json:"sessions"`
+}
+
+// EdgeCertificateRequest asks for a server certificate for the edge's own key.
+type EdgeCertificateRequest struct {
+	CSR      string   `json:"csr"`
+	DNSNames []string `json:"dns_names,omitempty"`
+	IPs      []string `json:"ip_sans,omitempty"`
+}
+
+// EdgeCertificate is a server certificate: serverAuth only, 7 days.
+type EdgeCertificate struct {
+	Certificate  string   `json:"certificate"`
+	IssuingCA    string   `json:"issuing_ca"`
+	CAChain      []string `json:"ca_chain"`
+	SerialNumber string   `json:"serial_number"`
+	Expiration   int64    `json:"expiration"`
+}
+
+// StateHash is the digest by which edge and row compare what an agent says of itself: SHA-256 in lower-case hex.
+func StateHash(description, displayName string, capabilities uint64) string {
+	h := sha256.New()
+	for _, part := range []string{description, displayName, strconv.FormatUint(capabilities, 16)} {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		h.Write([]byte(part))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,31 @@
+package apitype
+
+// Paths below the mount. Those marked T in DESIGN.md section 4 exist a second time under tenants/<tenant>/; see Scoped.
+const (
+	PathConfig             = "config"
+	PathCARoot             = "ca/root"
+	PathCAIntermediate     = "ca/intermediate"
+	PathCASetSigned        = "ca/intermediate/set-signed"
+	PathCAIssuers          = "ca/issuers"
+	PathCABundle           = "ca/bundle"
+	PathCABundlePEM        = "ca/bundle/pem"
+	PathTokens             = "tokens"       // T
+	PathTokensIssue        = "tokens/issue" // T
+	PathRedeem             = "redeem"       // T
+	PathRedeemCheck        = "redeem/check" // T
+	PathAgents             = "agents"       // T
+	PathEdgeSync           = "edge/sync"
+	PathEdgeReport         = "edge/report" // T
+	PathEdgeCertificate    = "edge/certificate"
+	PathAuditEvents        = "audit/events" // T
+	DefaultMount           = "ampora"
+	CapabilityAcceptsOpAMP = uint64(0x100) // AgentCapabilities_AcceptsOpAMPConnectionSettings, OpAMP specification
+)
+
+// Scoped is path as the tenant sees it: tenants/<tenant>/<path>, or path itself without a tenant.
+func Scoped(tenant, path string) string {
+	if tenant == "" {
+		return path
+	}
+	return "tenants/" + tenant + "/" + path
+}
