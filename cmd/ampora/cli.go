@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/alecthomas/kong"
+	"github.com/ampora/ampora/cmd/ampora/internal/console"
+	"github.com/ampora/ampora/cmd/ampora/internal/hint"
+	"github.com/ampora/ampora/cmd/ampora/internal/inspect"
+	"github.com/ampora/ampora/plugin/apitype"
+)
+
+// cli is the grammar of the command line.
+type cli struct {
+	Version kong.VersionFlag `help:"Print the version and exit."`
+
+	Inspect inspect.Cmd `cmd:"" help:"Tell offline what a token, certificate or key is, and whether it was copied intact."`
+}
+
+// exited carries the exit code of --help and --version out of the parser.
+type exited int
+
+// Main runs one command line and answers its exit code: 0 done, 1 failed, 2 not understood.
+func Main(ctx context.Context, args []string, con *console.Console) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exited)
+			if !ok {
+				panic(r)
+			}
+			code = int(e)
+		}
+	}()
+	parser, err := kong.New(&cli{},
+		kong.Name("ampora"),
+		kong.Description("Turns bootstrap tokens into agent identities, on HashiCorp Vault."),
+		kong.Vars{"version": "ampora " + apitype.Version},
+		kong.Writers(con.Out, con.Err),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(con),
+	)
+	if err != nil {
+		hint.Print(con.Err, err)
+		return 1
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		hint.Print(con.Err, hint.Wrap(err, "see 'ampora --help', or 'ampora <command> --help'"))
+		return 2
+	}
+	if err := parsed.Run(); err != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+			err = hint.New("interrupted")
+		}
+		hint.Print(con.Err, err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,42 @@
+// Command vault-plugin-secrets-ampora is the secrets engine as Vault starts it. It serves the engine and nothing else;
+// "--version" prints the version under which it must be registered.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	ampora "github.com/ampora/ampora/plugin"
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/sdk/plugin"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	meta := &api.PluginAPIClientMeta{}
+	flags := meta.FlagSet()
+	flags.Init("vault-plugin-secrets-ampora", flag.ContinueOnError)
+	version := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	if *version {
+		fmt.Println("vault-plugin-secrets-ampora", apitype.Version)
+		return 0
+	}
+	err := plugin.ServeMultiplex(&plugin.ServeOpts{
+		BackendFactoryFunc: ampora.Factory,
+		// Only a Vault older than AutoMTLS asks for it.
+		TLSProviderFunc: api.VaultPluginTLSProvider(meta.GetTLSConfig()),
+	})
+	if err != nil {
+		// Vault reads the plugin's standard error as log lines; this is the one that says why it is gone.
+		hclog.Default().Error("the plugin ends", "error", err)
+		return 1
+	}
+	return 0
+}
