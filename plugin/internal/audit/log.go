@@ -1,0 +1,203 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// Log stores records and reads them back. It is safe for concurrent use.
+//
+// A record's key is event/<day>/<sequence>.<id>. The sequence is given when the record is written (microseconds since 1970,
+// raised until it is new), so keys are in the order of telling and a reader that follows misses nothing.
+type Log struct {
+	store *store.Store
+	now   func() time.Time
+
+	load sync.Mutex // held while the keys are read in; taken before mu
+
+	mu        sync.Mutex
+	loaded    bool
+	stored    map[string]struct{} // ids of records known to be stored
+	last      uint64              // the highest sequence given
+	inflight  map[uint64]struct{} // given, and not yet known to be stored
+	uncertain map[string]string   // record id -> key of a write without an answer
+	retention time.Duration
+}
+
+// NewLog makes a Log. It reads nothing before it is used.
+func NewLog(s *store.Store, now func() time.Time, retention time.Duration) *Log {
+	return &Log{
+		store: s, now: now, retention: retention,
+		stored: map[string]struct{}{}, inflight: map[uint64]struct{}{}, uncertain: map[string]string{},
+	}
+}
+
+// SetRetention says how old an event may grow.
+func (l *Log) SetRetention(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retention = d
+}
+
+// Ensure stores the record unless it is stored already. A nil record, or one that retention has outlived, is no work.
+// After an error it may be called again at any time, also by a later process.
+func (l *Log) Ensure(ctx context.Context, r *Record) error {
+	if r == nil {
+		return nil
+	}
+	if err := l.ensureLoaded(ctx); err != nil {
+		return err
+	}
+	seq, key, done := l.begin(r)
+	if done {
+		return nil
+	}
+	if before := l.uncertainKey(r.ID); before != "" {
+		found, err := l.store.Get(ctx, before, &Record{})
+		if err != nil || found {
+			l.end(r, seq, "", found)
+			return err
+		}
+	}
+	err := l.store.Put(ctx, key, r)
+	l.end(r, seq, key, err == nil)
+	return err
+}
+
+// begin gives the record its sequence and key, or reports that nothing is to be done.
+func (l *Log) begin(r *Record) (seq uint64, key string, done bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.stored[r.ID]; ok || l.now().Sub(r.Time) > l.retention {
+		return 0, "", true
+	}
+	l.last = max(l.last+1, uint64(l.now().UnixMicro()))
+	l.inflight[l.last] = struct{}{}
+	return l.last, eventKey(l.last, r.ID), false
+}
+
+func (l *Log) end(r *Record, seq uint64, key string, stored bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.inflight, seq)
+	if stored {
+		l.stored[r.ID] = struct{}{}
+		delete(l.uncertain, r.ID)
+	} else if key != "" {
+		l.uncertain[r.ID] = key
+	}
+}
+
+func (l *Log) uncertainKey(id string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.uncertain[id]
+}
+
+// ensureLoaded reads the keys of all stored records once.
+func (l *Log) ensureLoaded(ctx context.Context) error {
+	l.load.Lock()
+	defer l.load.Unlock()
+	if l.isLoaded() {
+		return nil
+	}
+	days, err := l.store.List(ctx, store.EventPrefix)
+	if err != nil {
+		return err
+	}
+	stored := map[string]struct{}{}
+	var last uint64
+	for _, day := range days {
+		keys, err := l.store.List(ctx, store.EventPrefix+day)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if seq, id, ok := parseKey(k); ok {
+				stored[id] = struct{}{}
+				last = max(last, seq)
+			}
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stored, l.last, l.loaded = stored, last, true
+	return nil
+}
+
+func (l *Log) isLoaded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.loaded
+}
+
+// watermark is the sequence below which everything that was ever going to be told has been told.
+func (l *Log) watermark() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	low := l.last + 1
+	for seq := range l.inflight {
+		low = min(low, seq)
+	}
+	return low
+}
+
+const dayFormat = "20060102"
+
+func day(t time.Time) string { return t.UTC().Format(dayFormat) }
+
+func eventKey(seq uint64, id string) string {
+	return fmt.Sprintf("%s%s/%016x.%s", store.EventPrefix, day(time.UnixMicro(int64(seq))), seq, id)
+}
+
+func parseKey(name string) (seq uint64, id string, ok bool) {
+	head, id, found := strings.Cut(name, ".")
+	seq, err := strconv.ParseUint(head, 16, 64)
+	return seq, id, found && err == nil
+}
+
+// Tidy removes whole days that lie before the retention, oldest first, and reports how many records went.
+func (l *Log) Tidy(ctx context.Context) (int, error) {
+	if err := l.ensureLoaded(ctx); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	cutoff := day(l.now().Add(-l.retention))
+	l.mu.Unlock()
+	days, err := l.store.List(ctx, store.EventPrefix)
+	if err != nil {
+		return 0, err
+	}
+	removed := 0
+	for _, d := range days {
+		if strings.TrimSuffix(d, "/") >= cutoff {
+			continue
+		}
+		keys, err := l.store.List(ctx, store.EventPrefix+d)
+		if err != nil {
+			return removed, err
+		}
+		for _, k := range keys {
+			if err := l.store.Delete(ctx, store.EventPrefix+d+k); err != nil {
+				return removed, err
+			}
+			if _, id, ok := parseKey(k); ok {
+				l.forget(id)
+			}
+			removed++
+		}
+	}
+	return removed, nil
+}
+
+func (l *Log) forget(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.stored, id)
+}

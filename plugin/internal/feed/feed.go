@@ -1,0 +1,272 @@
+// Package feed is the change feed that edges poll: what is an exception to "every unexpired leaf of ours is good".
+//
+// It lives in memory. The epoch is random for each load of that memory, and n counts the changes since: n is given under
+// the feed's lock as a change enters memory, after its Put. An edge that comes with a foreign epoch, an n that we never
+// gave, or one too far back, gets a full snapshot. Until memory is known to be whole nobody gets anything: an empty set
+// would let revoked agents in.
+package feed
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/google/uuid"
+)
+
+// MaxWait bounds how long a poll stays open: an open call holds up a reload of the plugin and the sealing of Vault.
+const MaxWait = 3 * time.Second
+
+// keep is how many changes a delta may go back.
+const keep = 8192
+
+// loadTimeout bounds one load, and loadRetry separates failed ones.
+const (
+	loadTimeout = 5 * time.Minute
+	loadRetry   = time.Second
+)
+
+// kind is what a change touched.
+type kind int
+
+const (
+	revoked kind = iota
+	issuers
+	settings
+)
+
+type change struct {
+	kind    kind
+	agentID string
+}
+
+// Sources is what the feed reads from.
+type Sources struct {
+	// Revoked answers everything that is revoked, from storage.
+	Revoked func(context.Context) ([]apitype.SyncRevoked, error)
+	// Issuers and Settings answer from memory.
+	Issuers  func(context.Context) ([]apitype.SyncIssuer, error)
+	Settings func(context.Context) (apitype.SyncSettings, error)
+	Now      func() time.Time
+}
+
+// Feed is the change feed. It is safe for concurrent use.
+type Feed struct {
+	sources Sources
+	life    context.Context // ends with the backend
+
+	mu      sync.Mutex
+	loading chan struct{} // closed when a load has ended; nil when none runs
+	discard bool          // the running load must not be used
+	pending []apitype.SyncRevoked
+	memory  *memory // nil until whole
+}
+
+type memory struct {
+	epoch   string
+	n       uint64
+	revoked map[string]apitype.SyncRevoked
+	changes []change // the last ones; the newest is number n
+	moved   chan struct{}
+}
+
+// New makes a Feed whose loads end with life.
+func New(life context.Context, sources Sources) *Feed {
+	return &Feed{sources: sources, life: life}
+}
+
+// Revoked tells that agents were revoked. Call it after the Put.
+func (f *Feed) Revoked(r apitype.SyncRevoked) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.memory == nil {
+		// A running load may have passed this row already; one that begins later will find it.
+		if f.loading != nil {
+			f.pending = append(f.pending, r)
+		}
+		return
+	}
+	f.memory.revoked[r.AgentID] = r
+	f.memory.add(change{kind: revoked, agentID: r.AgentID})
+}
+
+// IssuersChanged tells that the set of issuers changed.
+func (f *Feed) IssuersChanged() { f.touched(issuers) }
+
+// SettingsChanged tells that the configuration changed.
+func (f *Feed) SettingsChanged() { f.touched(settings) }
+
+func (f *Feed) touched(k kind) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.memory != nil {
+		f.memory.add(change{kind: k})
+	}
+}
+
+// Discard drops the memory, because a Put of unknown outcome may have made it wrong, or storage changed behind our back.
+func (f *Feed) Discard() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.memory != nil {
+		close(f.memory.moved)
+		f.memory = nil
+	}
+	f.discard = f.loading != nil
+}
+
+func (m *memory) add(c change) {
+	m.n++
+	m.changes = append(m.changes, c)
+	if len(m.changes) > 2*keep {
+		m.changes = append([]change{}, m.changes[len(m.changes)-keep:]...)
+	}
+	close(m.moved)
+	m.moved = make(chan struct{})
+}
+
+// Poll answers what changed since the revision, at once when something has and else after wait. It is not_ready while the
+// memory is not whole.
+func (f *Feed) Poll(ctx context.Context, since string, wait time.Duration) (apitype.SyncResponse, error) {
+	deadline := time.NewTimer(min(max(wait, 0), MaxWait))
+	defer deadline.Stop()
+	for {
+		m, moved, at := f.begin()
+		if m == nil {
+			select {
+			case <-moved:
+				continue
+			case <-ctx.Done():
+			case <-time.After(MaxWait):
+			}
+			return apitype.SyncResponse{}, apitype.Errorf(apitype.NotReady, "the set of revoked agents is still being read")
+		}
+		if since == at {
+			select {
+			case <-moved:
+				continue
+			case <-ctx.Done():
+				return apitype.SyncResponse{}, ctx.Err()
+			case <-deadline.C:
+			}
+		}
+		return f.answer(ctx, since)
+	}
+}
+
+// begin answers the memory with its revision and the channel that closes when it moves; or, while there is none, nil and
+// the channel that closes when the load ends. It begins a load when none runs.
+func (f *Feed) begin() (*memory, <-chan struct{}, string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.memory != nil {
+		return f.memory, f.memory.moved, f.memory.revision()
+	}
+	if f.loading == nil {
+		f.loading = make(chan struct{})
+		go f.load(f.loading)
+	}
+	return nil, f.loading, ""
+}
+
+// Warm begins to load the memory, so that the first edge need not wait.
+func (f *Feed) Warm() { f.begin() }
+
+func (f *Feed) load(done chan struct{}) {
+	ctx, cancel := context.WithTimeout(f.life, loadTimeout)
+	defer cancel()
+	all, err := f.sources.Revoked(ctx)
+	if err != nil {
+		select { // or a storage that is down would be asked in a tight loop
+		case <-time.After(loadRetry):
+		case <-ctx.Done():
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer close(done)
+	f.loading = nil
+	if err == nil && !f.discard {
+		m := &memory{epoch: uuid.NewString(), n: 1, revoked: map[string]apitype.SyncRevoked{}, moved: make(chan struct{})}
+		for _, r := range append(all, f.pending...) {
+			m.revoked[r.AgentID] = r
+		}
+		f.memory = m
+	}
+	f.discard, f.pending = false, nil
+}
+
+func (m *memory) revision() string { return fmt.Sprintf("%s.%d", m.epoch, m.n) }
+
+// delta answers the changes after the revision, or false when only a full snapshot will do.
+func (m *memory) delta(since string) ([]change, bool) {
+	epoch, text, found := strings.Cut(since, ".")
+	n, err := strconv.ParseUint(text, 10, 64)
+	if !found || err != nil || epoch != m.epoch || n > m.n || m.n-n > uint64(len(m.changes)) {
+		return nil, false
+	}
+	return m.changes[uint64(len(m.changes))-(m.n-n):], true
+}
+
+func (f *Feed) answer(ctx context.Context, since string) (apitype.SyncResponse, error) {
+	r, withIssuers, withSettings := f.collect(since)
+	if r == nil {
+		return apitype.SyncResponse{}, apitype.Errorf(apitype.NotReady, "the set of revoked agents is being read again")
+	}
+	var err error
+	// These are read after the revision was taken: they may be newer than it, never older.
+	if withIssuers {
+		if r.Issuers, err = f.sources.Issuers(ctx); err != nil {
+			return apitype.SyncResponse{}, err
+		}
+	}
+	if withSettings {
+		s, err := f.sources.Settings(ctx)
+		if err != nil {
+			return apitype.SyncResponse{}, err
+		}
+		r.Settings = &s
+	}
+	return *r, nil
+}
+
+func (f *Feed) collect(since string) (r *apitype.SyncResponse, withIssuers, withSettings bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := f.memory
+	if m == nil {
+		return nil, false, false
+	}
+	now := f.sources.Now().Unix()
+	changes, ok := m.delta(since)
+	r = &apitype.SyncResponse{Revision: m.revision(), Full: !ok}
+	if !ok {
+		for id, x := range m.revoked {
+			if x.NotAfter < now { // every leaf that it names has expired
+				delete(m.revoked, id)
+				continue
+			}
+			r.Revoked = append(r.Revoked, x)
+		}
+		return r, true, true
+	}
+	told := map[string]bool{}
+	for _, c := range changes {
+		switch c.kind {
+		case issuers:
+			withIssuers = true
+		case settings:
+			withSettings = true
+		case revoked:
+			if x, ok := m.revoked[c.agentID]; ok && !told[c.agentID] {
+				told[c.agentID] = true
+				r.Revoked = append(r.Revoked, x)
+			}
+		}
+	}
+	return r, withIssuers, withSettings
+}

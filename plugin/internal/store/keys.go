@@ -1,0 +1,16 @@
+package store
+
+// The layout of the storage. Ids are sharded by their first two characters, so that no List returns the world.
+const (
+	ConfigKey     = "config"
+	CAStateKey    = "ca/state"
+	IssuerPrefix  = "ca/issuer/" // seal-wrapped: holds the issuers' keys
+	TokenPrefix   = "token/"
+	AgentPrefix   = "agent/"
+	RevokedPrefix = "revoked/"
+	EventPrefix   = "event/"
+	EdgePrefix    = "edge/"
+)
+
+// Sharded is the key of the row named id below prefix.
+func Sharded(prefix, id string) string { return prefix + id[:2] + "/" + id }

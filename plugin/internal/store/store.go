@@ -1,0 +1,134 @@
+// Package store keeps rows of plain Go values in Vault's storage: keys, codec, commit and locks.
+//
+// Vault's storage has no transactions. A state transition is therefore one Put of one row (the commit); whatever follows it
+// must be something that recovery can finish from that row.
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// commitTimeout bounds a write that the caller's own deadline does not bound any more.
+const commitTimeout = 30 * time.Second
+
+// Store reads and writes rows. It adds no state to the storage underneath and is safe for concurrent use.
+type Store struct {
+	raw logical.Storage
+}
+
+// New puts a Store over Vault's storage.
+func New(raw logical.Storage) *Store { return &Store{raw: raw} }
+
+// Row is a value that can be stored: SchemaVersion is the version of its shape that this build writes. A row with a newer
+// one is refused by name, an older one is the row type's own business in UnmarshalJSON.
+type Row interface {
+	SchemaName() string
+	SchemaVersion() int
+}
+
+type envelope struct {
+	Version int             `json:"v"`
+	Row     json.RawMessage `json:"row"`
+}
+
+// Get reads the row at key into row and reports whether there is one. A row of a newer schema is schema_too_new.
+func (s *Store) Get(ctx context.Context, key string, row Row) (bool, error) {
+	entry, err := s.raw.Get(ctx, key)
+	if err != nil {
+		return false, fault(err)
+	}
+	if entry == nil {
+		return false, nil
+	}
+	return true, decode(entry.Value, row)
+}
+
+func decode(value []byte, row Row) error {
+	var e envelope
+	if err := json.Unmarshal(value, &e); err != nil {
+		return fmt.Errorf("a %s row is damaged: %w", row.SchemaName(), err)
+	}
+	if e.Version > row.SchemaVersion() {
+		return apitype.Errorf(apitype.SchemaTooNew, "a %s row has schema version %d and this build knows %d", row.SchemaName(), e.Version, row.SchemaVersion())
+	}
+	if err := json.Unmarshal(e.Row, row); err != nil {
+		return fmt.Errorf("a %s row is damaged: %w", row.SchemaName(), err)
+	}
+	return nil
+}
+
+// Put writes the row and answers nil only when it is known to be stored. The write goes on when the caller hangs up.
+// After an error whose outcome is unknown it reads again, so callers must hold the lock that guards the key; what is then
+// still unknown is outcome_unknown, and asking again is the way to find out.
+func (s *Store) Put(ctx context.Context, key string, row Row) error {
+	inner, err := json.Marshal(row)
+	if err != nil {
+		return fmt.Errorf("encoding a %s row: %w", row.SchemaName(), err)
+	}
+	value, err := json.Marshal(envelope{Version: row.SchemaVersion(), Row: inner})
+	if err != nil {
+		return fmt.Errorf("encoding a %s row: %w", row.SchemaName(), err)
+	}
+	ctx, cancel := Commit(ctx)
+	defer cancel()
+	if err := s.raw.Put(ctx, &logical.StorageEntry{Key: key, Value: value}); err != nil {
+		entry, again := s.raw.Get(ctx, key)
+		if again == nil && entry != nil && bytes.Equal(entry.Value, value) {
+			return nil
+		}
+		return fault(err)
+	}
+	return nil
+}
+
+// Delete removes the row. Removing what is not there is no error.
+func (s *Store) Delete(ctx context.Context, key string) error {
+	ctx, cancel := Commit(ctx)
+	defer cancel()
+	if err := s.raw.Delete(ctx, key); err != nil {
+		return fault(err)
+	}
+	return nil
+}
+
+// List answers the keys directly below prefix in ascending order, folders with a trailing slash.
+func (s *Store) List(ctx context.Context, prefix string) ([]string, error) {
+	keys, err := s.raw.List(ctx, prefix)
+	if err != nil {
+		return nil, fault(err)
+	}
+	return keys, nil
+}
+
+// Commit detaches a context from the caller's hang-up and bounds it by a deadline of its own, so that what was begun is
+// finished whether or not anybody still listens.
+func Commit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+}
+
+// fault makes outcome_unknown of a storage error. The one that says "read only" keeps its text and stays bare, because
+// Vault recognises it by that and forwards the request to the active node.
+func fault(err error) error {
+	if strings.Contains(err.Error(), logical.ErrReadOnly.Error()) {
+		return err
+	}
+	return &Fault{Cause: err}
+}
+
+// Fault is a storage error. It is an outcome_unknown to callers; the cause is for the server log.
+type Fault struct{ Cause error }
+
+func (f *Fault) Error() string { return "storage: " + f.Cause.Error() }
+
+// Unwrap makes the code and the cause reachable.
+func (f *Fault) Unwrap() []error {
+	return []error{apitype.Errorf(apitype.OutcomeUnknown, "Vault's storage did not answer"), f.Cause}
+}
