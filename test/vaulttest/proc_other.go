@@ -1,0 +1,60 @@
+//go:build !linux
+
+package vaulttest
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// diesWithParent does nothing where the kernel has no such thing: there a Vault
+// whose parent was killed has to be ended by hand.
+func diesWithParent() *syscall.SysProcAttr { return nil }
+
+// children returns the processes whose parent is pid.
+func children(pid int) []process {
+	var found []process
+	for _, p := range list() {
+		if p.parent == pid {
+			found = append(found, p.process)
+		}
+	}
+	return found
+}
+
+// alive reports whether p still runs, and is not another process under a used number.
+func (p process) alive() bool {
+	for _, now := range list() {
+		if now.process == p {
+			return true
+		}
+	}
+	return false
+}
+
+type listed struct {
+	process
+	parent int
+}
+
+func list() []listed {
+	out, err := exec.Command("ps", "-axo", "pid=,ppid=,lstart=,comm=").Output()
+	if err != nil {
+		return nil
+	}
+	var all []listed
+	for _, line := range strings.Split(string(out), "\n") {
+		f := strings.Fields(line)
+		if len(f) < 8 {
+			continue
+		}
+		pid, err1 := strconv.Atoi(f[0])
+		parent, err2 := strconv.Atoi(f[1])
+		if err1 == nil && err2 == nil {
+			all = append(all, listed{process{pid, strings.Join(f[2:7], " "), strings.Join(f[7:], " ")}, parent})
+		}
+	}
+	return all
+}
