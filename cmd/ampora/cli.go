@@ -6,6 +6,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/ampora/ampora/cmd/ampora/internal/console"
+	"github.com/ampora/ampora/cmd/ampora/internal/enroll"
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
 	"github.com/ampora/ampora/cmd/ampora/internal/inspect"
 	"github.com/ampora/ampora/plugin/apitype"
@@ -15,6 +16,7 @@ import (
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
+	Enroll  enroll.Cmd  `cmd:"" help:"Turn a bootstrap token into an agent's identity on disk."`
 	Inspect inspect.Cmd `cmd:"" help:"Tell offline what a token, certificate or key is, and whether it was copied intact."`
 }
 
@@ -52,7 +54,7 @@ func Main(ctx context.Context, args []string, con *console.Console) (code int) {
 		return 2
 	}
 	if err := parsed.Run(); err != nil {
-		if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		if errors.Is(err, context.Canceled) && ctx.Err() != nil && len(hint.Of(err)) == 0 {
 			err = hint.New("interrupted")
 		}
 		hint.Print(con.Err, err)

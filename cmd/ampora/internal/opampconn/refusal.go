@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -45,9 +44,17 @@ func (r *Refusal) Passing() bool {
 	return r.Status == http.StatusServiceUnavailable || r.Status == http.StatusTooManyRequests || r.RetryAfter > 0
 }
 
-// Identity reports whether the refusal is about who connected, not about the time or the request.
+// Identity reports whether an edge of ours refuses who connected, once and for all. A bare 401 or 403 is not enough: a proxy
+// in between may have sent it, or taken the certificate away.
 func (r *Refusal) Identity() bool {
-	return r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden
+	if r.Err == nil {
+		return false
+	}
+	switch r.Err.Code {
+	case apitype.AgentUnknown, apitype.AgentRevoked, apitype.CertificateRevoked, apitype.CertificateExpired, apitype.CertificateUntrusted:
+		return true
+	}
+	return false
 }
 
 // maxText bounds what is shown of a stranger's answer, in bytes.
@@ -68,7 +75,8 @@ func fromResponse(resp *http.Response) *Refusal {
 		if r.Err = apitype.ParseError(p.Detail); r.Err != nil {
 			return r
 		}
-		if code := apitype.Code(path.Base(p.Type)); code.Known() {
+		// The code is the last part of a URN or a URL.
+		if code := apitype.Code(p.Type[strings.LastIndexAny(p.Type, ":/")+1:]); code.Known() {
 			detail := strings.TrimSuffix(strings.TrimSuffix(p.Detail, code.Next()), ": ")
 			r.Err = &apitype.Error{Code: code, Detail: detail}
 			return r

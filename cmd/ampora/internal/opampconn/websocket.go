@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/gorilla/websocket"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/proto"
@@ -83,6 +84,9 @@ func (c *wsConn) readError(ctx context.Context, err error) error {
 		return ctx.Err()
 	}
 	var closed *websocket.CloseError
+	if errors.As(err, &closed) && apitype.Code(closed.Text).Known() {
+		return &Refusal{Err: &apitype.Error{Code: apitype.Code(closed.Text)}}
+	}
 	if errors.As(err, &closed) && closed.Text != "" {
 		return fmt.Errorf("%w: %s", ErrClosed, plain(closed.Text))
 	}
