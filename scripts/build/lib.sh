@@ -72,3 +72,9 @@ with_progress() {
 	fi
 	return "$rc"
 }
+
+# own_modules: the directories of the modules that hold our code, the main one first.
+# Those under test/tools only pin the programs of others.
+own_modules() {
+	(cd "$ROOT" && echo . && find ./test -path ./test/tools -prune -o -name go.mod -print | sed 's|/go\.mod$||' | sort)
+}

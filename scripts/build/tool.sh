@@ -36,7 +36,7 @@ key() {
 		go version
 		go env GOOS GOARCH GOAMD64 GOARM GOARM64
 		echo "$package ${flags[*]-}"
-		for f in *; do printf '%s %s\n' "$f" "$(sha256 <"$f")"; done
+		find . -type f | LC_ALL=C sort | while read -r f; do printf '%s %s\n' "$f" "$(sha256 <"$f")"; done
 	) | sha256 | cut -c1-20
 }
 

@@ -26,7 +26,8 @@ if [ "${AMPORA_VAULT:-}" != build ] && found=$(find_vault) && [ -n "$found" ]; t
 		ln -sfn "$found" "$BIN/vault"
 		exit
 	fi
-	say "not using $found: ${version:+Vault $version is older than $oldest}${version:-it does not say that it is a Vault}"
+	if [ -n "$version" ]; then why="Vault $version is older than $oldest"; else why="it does not say that it is a Vault"; fi
+	say "not using $found: $why"
 fi
 
 if [ -L "$BIN/vault" ]; then rm -f "$BIN/vault"; fi
