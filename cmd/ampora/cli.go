@@ -9,6 +9,7 @@ import (
 	"github.com/ampora/ampora/cmd/ampora/internal/enroll"
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
 	"github.com/ampora/ampora/cmd/ampora/internal/inspect"
+	"github.com/ampora/ampora/cmd/ampora/internal/setup"
 	"github.com/ampora/ampora/plugin/apitype"
 )
 
@@ -18,6 +19,7 @@ type cli struct {
 
 	Enroll  enroll.Cmd  `cmd:"" help:"Turn a bootstrap token into an agent's identity on disk."`
 	Inspect inspect.Cmd `cmd:"" help:"Tell offline what a token, certificate or key is, and whether it was copied intact."`
+	Setup   setup.Cmd   `cmd:"" help:"Bring a Vault to the state that Ampora needs: plugin, mount, issuer, policies, edges."`
 }
 
 // exited carries the exit code of --help and --version out of the parser.

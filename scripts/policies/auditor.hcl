@@ -1,0 +1,10 @@
+# An auditor: reads the audit trail of the engine, and nothing else. Vault's own audit device is the second, independent record;
+# it is not reached through Vault's API.
+
+path "ampora/audit/events" {
+  capabilities = ["read"]
+}
+
+# For one tenant: put this in the place of the above.
+#
+# path "ampora/tenants/acme/audit/events" { capabilities = ["read"] }

@@ -1,0 +1,44 @@
+# An edge: the stateless front that agents connect to. One Vault identity per edge.
+#
+# It turns tokens into agents, reports sessions, and keeps its trust snapshot. It cannot issue a token, read a row, revoke
+# anybody or change a setting: whoever takes an edge over can enrol only who holds a token.
+
+path "ampora/edge/sync" {
+  capabilities = ["read"]
+}
+
+path "ampora/edge/report" {
+  capabilities = ["update"]
+}
+
+path "ampora/edge/certificate" {
+  capabilities = ["update"]
+}
+
+path "ampora/redeem" {
+  capabilities = ["update"]
+}
+
+path "ampora/redeem/check" {
+  capabilities = ["update"]
+}
+
+# Its own Vault token, in case the role leaves the default policy out.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
+
+# An edge for one tenant (ampora-edge --tenant acme): put these in the place of edge/report, redeem and redeem/check above.
+# edge/sync and edge/certificate stay as they are.
+#
+# path "ampora/tenants/acme/edge/report"  { capabilities = ["update"] }
+# path "ampora/tenants/acme/redeem"       { capabilities = ["update"] }
+# path "ampora/tenants/acme/redeem/check" { capabilities = ["update"] }
