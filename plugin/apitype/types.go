@@ -138,6 +138,7 @@ type Identity struct {
 	Group          string   `json:"group"`
 	PrivateKey     string   `json:"private_key,omitempty"` // PEM PKCS #8, with generate_key only
 	PrivateKeyType string   `json:"private_key_type,omitempty"`
+	TTLCut         bool     `json:"-"` // the leaf ends with its issuer; on Vault this is a warning
 }
 
 // Agent states.

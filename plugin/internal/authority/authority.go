@@ -150,3 +150,9 @@ func (s *Set) Get(id string) (apitype.CAIssuer, error) {
 	}
 	return i.describe(), nil
 }
+
+// Issuer is one issuer with its key, or issuer_unknown.
+func (s *Set) Issuer(id string) (*ca.Issuer, error) {
+	i, _, err := s.find(id)
+	return i.Issuer, err
+}

@@ -134,6 +134,8 @@ func (m *memory) add(c change) {
 func (f *Feed) Poll(ctx context.Context, since string, wait time.Duration) (apitype.SyncResponse, error) {
 	deadline := time.NewTimer(min(max(wait, 0), MaxWait))
 	defer deadline.Stop()
+	patience := time.NewTimer(MaxWait) // with a memory that is not whole
+	defer patience.Stop()
 	for {
 		m, moved, at := f.begin()
 		if m == nil {
@@ -141,7 +143,7 @@ func (f *Feed) Poll(ctx context.Context, since string, wait time.Duration) (apit
 			case <-moved:
 				continue
 			case <-ctx.Done():
-			case <-time.After(MaxWait):
+			case <-patience.C:
 			}
 			return apitype.SyncResponse{}, apitype.Errorf(apitype.NotReady, "the set of revoked agents is still being read")
 		}

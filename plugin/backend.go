@@ -1,0 +1,146 @@
+// Package ampora is the Vault secrets engine: the glue between Vault's framework and the domain packages below internal/.
+//
+// One file path_<resource>.go for each resource of the API; a handler decodes, calls the domain and encodes, nothing else.
+package ampora
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/authority"
+	"github.com/ampora/ampora/plugin/internal/enroll"
+	"github.com/ampora/ampora/plugin/internal/feed"
+	"github.com/ampora/ampora/plugin/internal/settings"
+	"github.com/ampora/ampora/plugin/internal/store"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+const operationPrefix = "ampora"
+
+const backendHelp = `
+The Ampora engine gives every telemetry agent a certificate of its own.
+
+Issue a bootstrap token with "vault write -f ampora/tokens/issue"; the agent hands it to an edge (ampora-edge), which
+redeems it here for a client certificate. Begin with "ampora/config" and "ampora/ca/root".
+`
+
+// backend is one mount.
+type backend struct {
+	*framework.Backend
+	life context.Context // ends with the mount
+	end  context.CancelFunc
+
+	settings  *settings.Settings
+	authority *authority.Authority
+	log       *audit.Log
+	enroll    *enroll.Enroller
+	feed      *feed.Feed
+	edges     *edges
+	upkeep    *upkeep
+
+	admin sync.Mutex // held by writes of the configuration and of issuers, since one fixes parts of the other
+}
+
+// Factory makes the engine for one mount. Its storage must not be used before Initialize.
+func Factory(ctx context.Context, config *logical.BackendConfig) (logical.Backend, error) {
+	return newBackend(ctx, config, time.Now)
+}
+
+func newBackend(ctx context.Context, config *logical.BackendConfig, now func() time.Time) (*backend, error) {
+	if config == nil || config.StorageView == nil {
+		return nil, fmt.Errorf("ampora: the backend needs a storage")
+	}
+	b := &backend{}
+	b.life, b.end = context.WithCancel(context.Background())
+	rows := store.New(config.StorageView)
+	b.log = audit.NewLog(rows, now, time.Duration(settings.Defaults().AuditRetention)*time.Second)
+	b.settings = settings.New(rows, b.log, now)
+	b.authority = authority.New(rows, b.log, now)
+	b.upkeep = newUpkeep(b, now)
+	b.enroll = &enroll.Enroller{
+		Store: rows, Locks: store.NewLocks(), Log: b.log, Settings: b.settings, Authority: b.authority, Now: now,
+		Unsettled: b.upkeep.unsettled,
+	}
+	b.feed = feed.New(b.life, feed.Sources{
+		Revoked: b.enroll.Revoked, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
+	})
+	b.enroll.Feed = b.feed
+	b.edges = newEdges(rows, now)
+	b.Backend = &framework.Backend{
+		Help:           backendHelp,
+		BackendType:    logical.TypeLogical,
+		RunningVersion: apitype.Version,
+		PathsSpecial: &logical.Paths{
+			Unauthenticated: []string{apitype.PathCABundle, apitype.PathCABundlePEM},
+			SealWrapStorage: []string{store.IssuerPrefix},
+		},
+		Paths: framework.PathAppend(
+			b.pathsRedeem(), // the hot ones first: routing is linear
+			b.pathsEdge(),
+			b.pathsTokens(),
+			b.pathsAgents(),
+			b.pathsAudit(),
+			b.pathsConfig(),
+			b.pathsCA(),
+		),
+		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
+		Invalidate:     b.invalidate,
+		Clean:          func(context.Context) { b.end() },
+	}
+	cached := *config
+	cached.System = cacheReplicationState(config.System, now)
+	if err := b.Setup(ctx, &cached); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// HandleRequest answers one request. A panic is one failed request: without this it would end the process, and with it
+// every other mount and request that the process serves.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may hold anything, a secret too, and so stays out of the answer and the log; the stack tells the place.
+			b.Logger().Error("a request handler panicked", "operation", req.Operation, "request_id", req.ID, "stack", string(debug.Stack()))
+			resp, err = nil, coded(apitype.Errorf(apitype.Internal, "the request failed"))
+		}
+	}()
+	resp, err = b.Backend.HandleRequest(ctx, req)
+	return b.hideValues(resp), err
+}
+
+// initialize must be quick, for the unsealing of the whole Vault waits for it.
+func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
+	if b.WriteSafeReplicationState() {
+		b.upkeep.start()
+	}
+	b.feed.Warm()
+	return nil
+}
+
+func (b *backend) periodic(context.Context, *logical.Request) error {
+	b.upkeep.tick()
+	return nil
+}
+
+// invalidate hears of rows that another node wrote.
+func (b *backend) invalidate(_ context.Context, key string) {
+	switch {
+	case key == store.ConfigKey:
+		b.settings.Forget()
+		b.feed.SettingsChanged()
+	case key == store.CAStateKey || strings.HasPrefix(key, store.IssuerPrefix):
+		b.authority.Forget()
+		b.feed.IssuersChanged()
+	case strings.HasPrefix(key, store.RevokedPrefix):
+		b.feed.Discard()
+	}
+}

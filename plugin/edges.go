@@ -1,0 +1,55 @@
+package ampora
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// edgeRowStep is how often an edge's row is stored at most.
+const edgeRowStep = time.Minute
+
+// edgeRow is edge/<name>: what an edge last said of itself.
+type edgeRow struct {
+	Name     string    `json:"name"`
+	Version  string    `json:"version"`
+	Revision string    `json:"revision"`
+	Live     int       `json:"live"`
+	SeenAt   time.Time `json:"seen_at"`
+}
+
+func (*edgeRow) SchemaName() string { return "edge" }
+func (*edgeRow) SchemaVersion() int { return 1 }
+
+// edges remembers when each edge's row was stored.
+type edges struct {
+	store *store.Store
+	now   func() time.Time
+
+	mu     sync.Mutex
+	stored map[string]time.Time
+}
+
+func newEdges(s *store.Store, now func() time.Time) *edges {
+	return &edges{store: s, now: now, stored: map[string]time.Time{}}
+}
+
+// seen stores the edge's row unless that was done within the last minute.
+func (e *edges) seen(ctx context.Context, in apitype.ReportRequest) error {
+	now := e.now()
+	e.mu.Lock()
+	due := now.Sub(e.stored[in.Name]) >= edgeRowStep
+	if due {
+		e.stored[in.Name] = now
+	}
+	e.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return e.store.Put(ctx, store.EdgePrefix+in.Name, &edgeRow{
+		Name: in.Name, Version: in.Version, Revision: in.Revision, Live: in.Live, SeenAt: now.UTC(),
+	})
+}

@@ -1,0 +1,201 @@
+package enroll
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// reasons are the revocation reasons of RFC 5280 section 5.3.1 that an operator may give.
+var reasons = []string{"unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"}
+
+const reasonDeleted = "cessationOfOperation"
+
+// metAgent takes the agent's lock and settles its rows. Another tenant's agent is agent_unknown. The caller releases the
+// lock when there is no error.
+func (e *Enroller) metAgent(ctx context.Context, tenant, agentID string) (m met, release func(), err error) {
+	if err := name.CheckID(agentID, apitype.AgentUnknown); err != nil {
+		return met{}, nil, err
+	}
+	release = e.Locks.Agent(agentID)
+	m, err = e.meet(ctx, agentID, "")
+	if err == nil && (m.agent == nil || !inTenant(tenant, m.agent.Tenant)) {
+		err = unknownAgent()
+	}
+	if err != nil {
+		release()
+		return met{}, nil, err
+	}
+	return m, release, nil
+}
+
+// Agent reads one agent's row.
+func (e *Enroller) Agent(ctx context.Context, tenant, agentID string) (apitype.Agent, error) {
+	m, release, err := e.metAgent(ctx, tenant, agentID)
+	if err != nil {
+		return apitype.Agent{}, err
+	}
+	defer release()
+	return m.agent.info(m.revoked), nil
+}
+
+// Agents lists agent rows in the order of their ids, without their certificates.
+func (e *Enroller) Agents(ctx context.Context, tenant string, page apitype.Page) (apitype.ListResponse[apitype.Agent], error) {
+	return list(ctx, e, store.AgentPrefix, page, func(id string) (*apitype.Agent, error) {
+		agent, err := e.Agent(ctx, tenant, id)
+		if apitype.CodeOf(err) == apitype.AgentUnknown {
+			return nil, nil
+		}
+		agent.Certificate = ""
+		return &agent, err
+	})
+}
+
+// UpdateAgent changes the fields that are set.
+func (e *Enroller) UpdateAgent(ctx context.Context, origin audit.Origin, tenant, agentID string, in apitype.AgentUpdateRequest) (apitype.Agent, error) {
+	if in.Group != nil && *in.Group != "" {
+		if err := name.Check("group", *in.Group); err != nil {
+			return apitype.Agent{}, err
+		}
+	}
+	if in.DisplayName != nil {
+		if err := name.Text("display_name", *in.DisplayName, name.MaxLabel); err != nil {
+			return apitype.Agent{}, err
+		}
+	}
+	m, release, err := e.metAgent(ctx, tenant, agentID)
+	if err != nil {
+		return apitype.Agent{}, err
+	}
+	defer release()
+	next, changed := *m.agent, map[string]any{}
+	if in.Group != nil && *in.Group != next.Group {
+		changed["group"], next.Group = *in.Group, *in.Group
+	}
+	if in.DisplayName != nil && *in.DisplayName != next.DisplayName {
+		// The new name may hold what an agent said, and so stays out of the event.
+		changed["display_name"], next.DisplayName = true, *in.DisplayName
+	}
+	if len(changed) == 0 {
+		return next.info(m.revoked), nil
+	}
+	next.Record = audit.NewRecord(origin, e.Now(), apitype.Event{
+		EntityType: "agent", EntityID: agentID, Action: apitype.ActionAgentUpdated, Tenant: next.Tenant, AgentID: agentID, Details: changed,
+	})
+	if err := e.Store.Put(ctx, store.Sharded(store.AgentPrefix, agentID), &next); err != nil {
+		return apitype.Agent{}, err
+	}
+	e.finish(ctx, agentID, &met{agent: &next})
+	return next.info(m.revoked), nil
+}
+
+// RevokeAgent ends every leaf of the agent, and with it its live sessions. Revoking again changes nothing and keeps the
+// first reason.
+func (e *Enroller) RevokeAgent(ctx context.Context, origin audit.Origin, tenant, agentID, reason string) (apitype.AgentRevocation, error) {
+	var none apitype.AgentRevocation
+	if reason == "" {
+		reason = reasons[0]
+	}
+	if !slices.Contains(reasons, reason) {
+		return none, apitype.Errorf(apitype.FieldInvalid, "reason must be one of %v", reasons)
+	}
+	m, release, err := e.metAgent(ctx, tenant, agentID)
+	if err != nil {
+		return none, err
+	}
+	defer release()
+	row := m.revoked
+	if row == nil || row.Generation < m.agent.Leaf.Generation {
+		row = e.revocation(m, reason)
+		row.Record = audit.NewRecord(origin, e.Now(), revokedEvent(m.agent, reason))
+		if err := e.putRevoked(ctx, row); err != nil {
+			return none, err
+		}
+		e.finish(ctx, agentID, &met{agent: m.agent, revoked: row})
+	}
+	return apitype.AgentRevocation{AgentID: agentID, Reason: row.Reason, RevocationTime: row.Time.Unix()}, nil
+}
+
+// DeleteAgent revokes the agent and leaves a tombstone. Deleting what is gone, or never was, changes nothing.
+func (e *Enroller) DeleteAgent(ctx context.Context, origin audit.Origin, tenant, agentID string) error {
+	m, release, err := e.metAgent(ctx, tenant, agentID)
+	if apitype.CodeOf(err) == apitype.AgentUnknown {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer release()
+	events := []apitype.Event{agentEvent(m.agent, apitype.ActionAgentDeleted)}
+	if m.revoked == nil || m.revoked.Generation < m.agent.Leaf.Generation {
+		events = append(events, revokedEvent(m.agent, reasonDeleted))
+	}
+	return e.bury(ctx, m, audit.NewRecord(origin, e.Now(), events...))
+}
+
+// bury Puts the agent's tombstone, which is the commit, and then removes its row.
+func (e *Enroller) bury(ctx context.Context, m met, record *audit.Record) error {
+	row := e.revocation(m, reasonDeleted)
+	row.Deleted = true
+	row.KeepUntil = m.agent.Leaf.NotAfter
+	if m.agent.TokenExpiresAt.After(row.KeepUntil) {
+		row.KeepUntil = m.agent.TokenExpiresAt
+	}
+	row.Record = record
+	if err := e.putRevoked(ctx, row); err != nil {
+		return err
+	}
+	e.finish(ctx, row.AgentID, &met{agent: m.agent, revoked: row})
+	return nil
+}
+
+// revocation is the record that covers every leaf the agent has. The first reason and time stand.
+func (e *Enroller) revocation(m met, reason string) *revokedRow {
+	row := &revokedRow{AgentID: m.agent.AgentID, Tenant: m.agent.Tenant, Reason: reason, Time: e.Now().UTC()}
+	if m.revoked != nil && m.revoked.Generation >= m.agent.Leaf.Generation {
+		row.Reason, row.Time = m.revoked.Reason, m.revoked.Time
+	}
+	row.Generation, row.NotAfter = m.agent.Leaf.Generation, m.agent.Leaf.NotAfter
+	return row
+}
+
+// putRevoked commits a revocation and tells the edges. A Put of unknown outcome makes what memory knows worthless.
+func (e *Enroller) putRevoked(ctx context.Context, row *revokedRow) error {
+	if err := e.Store.Put(ctx, store.Sharded(store.RevokedPrefix, row.AgentID), row); err != nil {
+		if unknownOutcome(err) {
+			e.Feed.Discard()
+		}
+		return err
+	}
+	e.Feed.Revoked(row.sync())
+	return nil
+}
+
+// Revoked answers all revocations whose leaves may still be valid, for the change feed.
+func (e *Enroller) Revoked(ctx context.Context) ([]apitype.SyncRevoked, error) {
+	var all []apitype.SyncRevoked
+	now := e.Now()
+	err := e.Store.Walk(ctx, store.RevokedPrefix, "", func(id string) (bool, error) {
+		row, err := get[revokedRow](ctx, e, store.RevokedPrefix, id)
+		if err == nil && row != nil && row.NotAfter.After(now) {
+			all = append(all, row.sync())
+		}
+		return true, err
+	})
+	return all, err
+}
+
+func agentEvent(a *agentRow, action string) apitype.Event {
+	return apitype.Event{EntityType: "agent", EntityID: a.AgentID, Action: action, Tenant: a.Tenant, AgentID: a.AgentID}
+}
+
+func revokedEvent(a *agentRow, reason string) apitype.Event {
+	return apitype.Event{
+		EntityType: "certificate", EntityID: a.Leaf.Serial, Action: apitype.ActionCertificateRevoked, Tenant: a.Tenant, AgentID: a.AgentID,
+		Details: map[string]any{"reason": reason, "fingerprint": a.Leaf.Fingerprint},
+	}
+}

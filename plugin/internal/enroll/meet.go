@@ -1,0 +1,140 @@
+package enroll
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/authority"
+	"github.com/ampora/ampora/plugin/internal/feed"
+	"github.com/ampora/ampora/plugin/internal/settings"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// Enroller owns tokens, agents and revocations. It is safe for concurrent use.
+type Enroller struct {
+	Store     *store.Store
+	Locks     *store.Locks
+	Log       *audit.Log
+	Settings  *settings.Settings
+	Authority *authority.Authority
+	Feed      *feed.Feed
+	Now       func() time.Time
+	// Unsettled is told of agents whose transition is committed, but whose record or clean-up could not be stored yet.
+	Unsettled func(agentID string, err error)
+}
+
+// met is what storage knows of one agent and the token that became it, or may. Each part may be nil.
+type met struct {
+	token   *tokenRow
+	agent   *agentRow
+	revoked *revokedRow
+}
+
+// gone reports whether the agent has been deleted or has expired: the tombstone counts as spent and as revoked.
+func (m met) gone() bool { return m.revoked != nil && m.revoked.Deleted }
+
+// meet reads the rows of an agent and of its token and finishes what a crash left half-told: it stores records that are
+// not yet stored, deletes the row of a token that is spent, and removes an agent's row that has a tombstone. An empty
+// tokenID means that the agent's own row names its token. The caller holds the agent's lock.
+func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, error) {
+	var m met
+	var err error
+	if m.agent, err = get[agentRow](ctx, e, store.AgentPrefix, agentID); err != nil {
+		return met{}, err
+	}
+	if m.revoked, err = get[revokedRow](ctx, e, store.RevokedPrefix, agentID); err != nil {
+		return met{}, err
+	}
+	if tokenID != "" {
+		if m.token, err = get[tokenRow](ctx, e, store.TokenPrefix, tokenID); err != nil {
+			return met{}, err
+		}
+	}
+	return m, e.settle(ctx, &m)
+}
+
+func (e *Enroller) settle(ctx context.Context, m *met) error {
+	// The token's own record first: it must be stored before the row that carries it goes.
+	if m.token != nil {
+		if err := e.Log.Ensure(ctx, m.token.Record); err != nil {
+			return err
+		}
+	}
+	if m.agent != nil {
+		if err := e.Log.Ensure(ctx, m.agent.Record); err != nil {
+			return err
+		}
+	}
+	if m.revoked != nil {
+		if err := e.Log.Ensure(ctx, m.revoked.Record); err != nil {
+			return err
+		}
+	}
+	if m.token != nil && (m.agent != nil || m.gone()) {
+		if err := e.Store.Delete(ctx, store.Sharded(store.TokenPrefix, m.token.TokenID)); err != nil {
+			return err
+		}
+		m.token = nil
+	}
+	if m.agent != nil && m.gone() {
+		if err := e.Store.Delete(ctx, store.Sharded(store.AgentPrefix, m.agent.AgentID)); err != nil {
+			return err
+		}
+		m.agent = nil
+	}
+	return nil
+}
+
+// finish settles after a commit. The commit stands whatever comes of it, so a failure is reported and left to whoever
+// meets the rows next.
+func (e *Enroller) finish(ctx context.Context, agentID string, m *met) {
+	if err := e.settle(ctx, m); err != nil {
+		e.Unsettled(agentID, err)
+	}
+}
+
+// get reads the row named id below prefix, or nil when there is none.
+func get[T any, P interface {
+	*T
+	store.Row
+}](ctx context.Context, e *Enroller, prefix, id string) (P, error) {
+	row := P(new(T))
+	found, err := e.Store.Get(ctx, store.Sharded(prefix, id), row)
+	if err != nil || !found {
+		return nil, err
+	}
+	return row, nil
+}
+
+// Settle meets one agent, for whoever was told that it is unsettled.
+func (e *Enroller) Settle(ctx context.Context, agentID string) error {
+	defer e.Locks.Agent(agentID)()
+	agent, err := get[agentRow](ctx, e, store.AgentPrefix, agentID)
+	if err != nil {
+		return err
+	}
+	tokenID := ""
+	if agent != nil {
+		tokenID = agent.TokenID
+	}
+	_, err = e.meet(ctx, agentID, tokenID)
+	return err
+}
+
+// unknownOutcome reports whether err leaves open what is stored.
+func unknownOutcome(err error) bool {
+	var fault *store.Fault
+	return errors.As(err, &fault)
+}
+
+// inTenant reports whether a row of rowTenant is within reach of the path's tenant; a path without one reaches all.
+func inTenant(pathTenant, rowTenant string) bool { return pathTenant == "" || pathTenant == rowTenant }
+
+func unknownToken() error {
+	return apitype.Errorf(apitype.TokenUnknown, "no outstanding token has this id")
+}
+
+func unknownAgent() error { return apitype.Errorf(apitype.AgentUnknown, "no agent has this id") }

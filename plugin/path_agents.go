@@ -1,0 +1,110 @@
+package ampora
+
+import (
+	"context"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathsAgents() []*framework.Path {
+	id := map[string]*framework.FieldSchema{
+		"agent_id": {Type: framework.TypeString, Description: "Id of the agent, as it stands in its certificate."},
+	}
+	var paths []*framework.Path
+	for _, p := range []*framework.Path{
+		{
+			Pattern:      "agents/?$",
+			DisplayAttrs: display("agents"),
+			Fields:       pageFields,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: forwarded(b.handle(b.listAgents), "List agents.",
+					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.Agent]{}), ""),
+				logical.ReadOperation: forwarded(b.handle(b.listAgents), "List agents, page by page.",
+					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.Agent]{}), "page"),
+			},
+			HelpSynopsis:    "List the agents.",
+			HelpDescription: "Lists agents with what is known of each. Read with 'after' and 'limit' to page.",
+		},
+		{
+			Pattern:      "agents/" + segment("agent_id") + "/revoke$",
+			DisplayAttrs: display("agent"),
+			Fields: with(id, map[string]*framework.FieldSchema{
+				"reason": {Type: framework.TypeString, Description: "RFC 5280 reason: unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(b.handle(b.revokeAgent), "Revoke every certificate of an agent.",
+					responses("The revocation.", apitype.AgentRevocation{}), "revoke"),
+			},
+			HelpSynopsis:    "Revoke every certificate of an agent and close its sessions.",
+			HelpDescription: "Ends the agent's certificates for good; its live sessions close within seconds. The row stays. Revoking again changes nothing.",
+		},
+		{
+			Pattern:      "agents/" + segment("agent_id") + "$",
+			DisplayAttrs: display("agent"),
+			Fields: with(id, map[string]*framework.FieldSchema{
+				"display_name": {Type: framework.TypeString, Description: "Name for people."},
+				"group":        {Type: framework.TypeString, Description: "Group of the agent; empty for none."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation:   forwarded(b.handle(b.readAgent), "Read an agent's row.", responses("The agent's row.", apitype.Agent{}), ""),
+				logical.UpdateOperation: forwarded(b.handle(b.updateAgent), "Change an agent's row.", responses("The agent's row.", apitype.Agent{}), ""),
+				logical.DeleteOperation: forwarded(b.handle(b.deleteAgent), "Delete an agent.", noContent("The agent is gone."), ""),
+			},
+			HelpSynopsis:    "Read, change or delete an agent.",
+			HelpDescription: "Deleting revokes the agent's certificates and leaves a tombstone, so that neither they nor its token ever work again.",
+		},
+	} {
+		paths = append(paths, scoped(p)...)
+	}
+	return paths
+}
+
+func (b *backend) listAgents(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	p, err := page(data)
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.Agents(ctx, tenant, p))
+}
+
+func (b *backend) readAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.Agent(ctx, tenant, data.Get("agent_id").(string)))
+}
+
+func (b *backend) updateAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	in, err := decode[apitype.AgentUpdateRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.UpdateAgent(ctx, origin(req), tenant, data.Get("agent_id").(string), in))
+}
+
+func (b *backend) deleteAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	return nil, b.enroll.DeleteAgent(ctx, origin(req), tenant, data.Get("agent_id").(string))
+}
+
+func (b *backend) revokeAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.RevokeAgent(ctx, origin(req), tenant, data.Get("agent_id").(string), data.Get("reason").(string)))
+}

@@ -1,0 +1,144 @@
+package ampora
+
+import (
+	"context"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/ca"
+	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/settings"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathsEdge() []*framework.Path {
+	paths := []*framework.Path{
+		{
+			Pattern:      "edge/sync$",
+			DisplayAttrs: display("edge-feed"),
+			Fields: map[string]*framework.FieldSchema{
+				"since": {Type: framework.TypeString, Query: true, Description: "Revision that the last answer had; empty for a full snapshot."},
+				"wait":  {Type: framework.TypeDurationSecond, Query: true, Description: "How long to wait for a change, 3 seconds at most."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: forwarded(b.handle(b.edgeSync), "Poll the change feed.", responses("A snapshot, or what changed.", apitype.SyncResponse{}), ""),
+			},
+			HelpSynopsis:    "Poll what edges decide by: issuers, revoked agents, settings.",
+			HelpDescription: "Answers at once on a change since the revision, else after 'wait'. 503 while the set of revoked agents is being read.",
+		},
+		{
+			Pattern:      "edge/certificate$",
+			DisplayAttrs: display("edge-certificate"),
+			Fields: map[string]*framework.FieldSchema{
+				"csr":       {Type: framework.TypeString, Description: "PEM certificate request for the edge's key. Only the key is taken from it."},
+				"dns_names": {Type: framework.TypeCommaStringSlice, Description: "Names. Default: the host of config.endpoint."},
+				"ip_sans":   {Type: framework.TypeCommaStringSlice, Description: "Addresses."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(b.handle(b.edgeCertificate), "Sign an edge's server certificate.", responses("The certificate.", apitype.EdgeCertificate{}), "sign"),
+			},
+			HelpSynopsis:    "Sign a server certificate for an edge.",
+			HelpDescription: "serverAuth only, 7 days, for names within config.endpoint's host and config.edge_allowed_domains.",
+		},
+	}
+	return append(paths, scoped(&framework.Path{
+		Pattern:      "edge/report$",
+		DisplayAttrs: display("edge"),
+		Fields: map[string]*framework.FieldSchema{
+			"name":     {Type: framework.TypeString, Description: "Name of the edge."},
+			"version":  {Type: framework.TypeString, Description: "Its version."},
+			"revision": {Type: framework.TypeString, Description: "Revision of the snapshot that it decides by."},
+			"live":     {Type: framework.TypeInt, Description: "Sessions open now."},
+			"sessions": {Type: framework.TypeSlice, Description: "Sessions not reported before."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: forwarded(b.handle(b.edgeReport), "Report an edge and its sessions.", responses("What the agents' rows say.", apitype.ReportResponse{}), "report"),
+		},
+		HelpSynopsis:    "Report an edge and the agents it has seen.",
+		HelpDescription: "Each session report is answered with the row's instance_uid, group and the standing of the certificate.",
+	})...)
+}
+
+func (b *backend) edgeSync(ctx context.Context, _ *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	return answer(b.feed.Poll(ctx, data.Get("since").(string), time.Duration(data.Get("wait").(int))*time.Second))
+}
+
+// syncSettings is the configuration as edges take it.
+func (b *backend) syncSettings(ctx context.Context) (apitype.SyncSettings, error) {
+	c, err := b.settings.Get(ctx)
+	return apitype.SyncSettings{
+		TrustDomain: c.TrustDomain, Endpoint: c.Endpoint, EndpointCABundle: c.EndpointCABundle,
+		KeyOrigin: c.KeyOrigin, HeartbeatInterval: c.HeartbeatInterval,
+	}, err
+}
+
+func (b *backend) edgeReport(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	in, err := decode[apitype.ReportRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	if err := name.Check("name", in.Name); err != nil {
+		return nil, err
+	}
+	if err := name.Text("version", in.Version, name.MaxLabel); err != nil {
+		return nil, err
+	}
+	if err := name.Text("revision", in.Revision, name.MaxLabel); err != nil {
+		return nil, err
+	}
+	if len(in.Sessions) > apitype.MaxSessionReports {
+		return nil, apitype.Errorf(apitype.FieldInvalid, "sessions has more than %d entries", apitype.MaxSessionReports)
+	}
+	out := apitype.ReportResponse{Sessions: []apitype.SessionAnswer{}}
+	for _, s := range in.Sessions {
+		a, err := b.enroll.Seen(ctx, origin(req), tenant, in.Name, s)
+		if err != nil {
+			return nil, err
+		}
+		out.Sessions = append(out.Sessions, a)
+	}
+	if err := b.edges.seen(ctx, in); err != nil {
+		return nil, err
+	}
+	return encode(out)
+}
+
+func (b *backend) edgeCertificate(ctx context.Context, _ *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	in, err := decode[apitype.EdgeCertificateRequest](data)
+	if err != nil {
+		return nil, err
+	}
+	csr, err := ca.ParseCSR(in.CSR)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := b.settings.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, addresses, err := settings.EdgeNames(cfg, in.DNSNames, in.IPs)
+	if err != nil {
+		return nil, err
+	}
+	set, err := b.authority.Set(ctx)
+	if err != nil {
+		return nil, err
+	}
+	issuer, err := set.Active()
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := ca.SignEdge(issuer, ca.EdgeTemplate{PublicKey: csr.PublicKey, DNSNames: names, IPs: addresses, Now: b.enroll.Now()})
+	if err != nil {
+		return nil, err
+	}
+	chain := append([]string{ca.EncodeCertificate(issuer.Certificate.Raw)}, ca.EncodeChain(issuer.Chain)...)
+	return encode(apitype.EdgeCertificate{
+		Certificate: leaf.PEM, IssuingCA: chain[0], CAChain: chain, SerialNumber: leaf.Serial.String(), Expiration: leaf.NotAfter.Unix(),
+	})
+}

@@ -1,0 +1,113 @@
+package ampora
+
+import (
+	"context"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathsTokens() []*framework.Path {
+	id := map[string]*framework.FieldSchema{
+		"token_id": {Type: framework.TypeString, Description: "Id of the token, as answered when it was issued."},
+	}
+	var paths []*framework.Path
+	for _, p := range []*framework.Path{
+		{
+			Pattern:      "tokens/issue$",
+			DisplayAttrs: display("token"),
+			Fields: map[string]*framework.FieldSchema{
+				"label":       {Type: framework.TypeString, Description: "What the token is for, in words; shown in lists and events."},
+				"ttl":         {Type: framework.TypeDurationSecond, Description: "How long the token may wait to be redeemed. Default: config.token_ttl."},
+				"tenant":      {Type: framework.TypeString, Description: "Tenant that the agent will belong to."},
+				"group":       {Type: framework.TypeString, Description: "Group that the agent will land in."},
+				"bound_cidrs": {Type: framework.TypeCommaStringSlice, Description: "Networks that the token may be redeemed from, comma-separated."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(b.handle(b.issueToken), "Issue a bootstrap token.",
+					responses("The token; its plaintext is never shown again.", apitype.IssuedToken{}), "issue"),
+			},
+			HelpSynopsis: "Issue a single-use bootstrap token.",
+			HelpDescription: `Issues a token that turns one agent into a member of the fleet. The answer is the only place that ever shows the
+plaintext: use -wrap-ttl to hand it to a person. From the command line "vault write -f ampora/tokens/issue" (with -f when no field is given).`,
+		},
+		{
+			Pattern:      "tokens/?$",
+			DisplayAttrs: display("tokens"),
+			Fields:       pageFields,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ListOperation: forwarded(b.handle(b.listTokens), "List outstanding tokens.",
+					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.TokenInfo]{}), ""),
+				logical.ReadOperation: forwarded(b.handle(b.listTokens), "List outstanding tokens, page by page.",
+					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.TokenInfo]{}), "page"),
+			},
+			HelpSynopsis:    "List the tokens that have not been redeemed.",
+			HelpDescription: "Lists tokens with what is known of each, never the plaintext. Read with 'after' and 'limit' to page.",
+		},
+		{
+			Pattern:      "tokens/" + segment("token_id") + "/revoke$",
+			DisplayAttrs: display("token"),
+			Fields: with(id, map[string]*framework.FieldSchema{
+				"reason": {Type: framework.TypeString, Description: "Why, in words; kept in the row and in the event."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(b.handle(b.revokeToken), "Revoke a token.", responses("The token's row.", apitype.TokenInfo{}), "revoke"),
+			},
+			HelpSynopsis:    "Revoke a token that has not been redeemed.",
+			HelpDescription: "Ends the token. Whoever presents it is told that it was revoked. Revoking again changes nothing.",
+		},
+		{
+			Pattern:      "tokens/" + segment("token_id") + "$",
+			DisplayAttrs: display("token"),
+			Fields:       id,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: forwarded(b.handle(b.readToken), "Read a token's row.", responses("The token's row, without its secret.", apitype.TokenInfo{}), ""),
+			},
+			HelpSynopsis:    "Read a token's row.",
+			HelpDescription: "Shows a token that has not been redeemed, never its plaintext. For a redeemed one, look at its agent.",
+		},
+	} {
+		paths = append(paths, scoped(p)...)
+	}
+	return paths
+}
+
+func (b *backend) issueToken(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	if _, err := pathTenant(req, data); err != nil {
+		return nil, err
+	}
+	in, err := decode[apitype.TokenIssueRequest](data) // the path's tenant has overridden the body's
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.Issue(ctx, origin(req), in))
+}
+
+func (b *backend) listTokens(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	p, err := page(data)
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.Tokens(ctx, tenant, p))
+}
+
+func (b *backend) readToken(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.Token(ctx, tenant, data.Get("token_id").(string)))
+}
+
+func (b *backend) revokeToken(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	tenant, err := pathTenant(req, data)
+	if err != nil {
+		return nil, err
+	}
+	return answer(b.enroll.RevokeToken(ctx, origin(req), tenant, data.Get("token_id").(string), data.Get("reason").(string)))
+}
