@@ -147,6 +147,31 @@ func TestKilledPluginComesBack(t *testing.T) {
 	}
 }
 
+func TestAmporaIsRegisteredUnderItsOwnVersion(t *testing.T) {
+	ctx := testContext(t)
+	RequireBin(t, ampora)
+	v := Start(t)
+	version, err := v.RegisterAmpora(ctx, "ampora")
+	must(t, err)
+	mounts, err := v.Client().Sys().ListMountsWithContext(ctx)
+	must(t, err)
+	m := mounts["ampora/"]
+	if m == nil {
+		t.Fatalf("not mounted: %v", mounts)
+	}
+	if m.PluginVersion != version || m.RunningVersion != version {
+		t.Errorf("registered %s, mounted %s, running %s: want all the same", version, m.PluginVersion, m.RunningVersion)
+	}
+	must(t, v.KillPlugin(ampora))
+	// The first request after a crash may be the one that finds out.
+	for range 3 {
+		if _, err = v.Client().Logical().ReadWithContext(ctx, "ampora/config"); err == nil {
+			break
+		}
+	}
+	must(t, err)
+}
+
 func TestStopLeavesNothing(t *testing.T) {
 	ctx := testContext(t)
 	path := RequireBin(t, kubernetesAuth)
