@@ -1,0 +1,136 @@
+package vaultgate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/client"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	defaultBootstrapSlots = 64
+	defaultBootstrapQueue = 512
+	// The edge itself polls once, reports in batches and rarely wants a certificate.
+	controlSlots = 8
+	controlQueue = 64
+)
+
+// Gate carries an edge's calls to Vault. It is safe for concurrent use.
+type Gate struct {
+	client     *client.Client
+	keeper     *keeper
+	ops        operations
+	log        hclog.Logger
+	metrics    *metrics
+	status     *status
+	registerer prometheus.Registerer
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // nil before Start
+	done   chan struct{}      // closed when the keeper has ended
+	over   bool
+}
+
+// New makes a Gate and asks nothing of Vault yet. It fails on options or VAULT_* variables that cannot work.
+func New(o Options) (*Gate, error) {
+	log := o.Logger
+	if log == nil {
+		log = hclog.NewNullLogger()
+	}
+	log = log.With("component", "vaultgate")
+	method, err := o.Auth.choose()
+	if err != nil {
+		return nil, err
+	}
+	calls, bare, err := connect(o.Vault)
+	if err != nil {
+		return nil, err
+	}
+	bootstrap := newSlots(orDefault(o.BootstrapSlots, defaultBootstrapSlots), orDefault(o.BootstrapQueue, defaultBootstrapQueue))
+	control := newSlots(controlSlots, controlQueue)
+	m, s := newMetrics(), newStatus()
+	k := newKeeper(method, calls, bare, log, m)
+	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "control": control})
+	if o.Registerer != nil {
+		if err := m.register(o.Registerer); err != nil {
+			return nil, fmt.Errorf("vaultgate: %w", err)
+		}
+	}
+	return &Gate{
+		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k, ops: newOperations(bootstrap, control),
+		log: log, metrics: m, status: s, registerer: o.Registerer,
+	}, nil
+}
+
+func orDefault(n, standard int) int {
+	if n <= 0 {
+		return standard
+	}
+	return n
+}
+
+// Start begins to log in, and goes on trying for as long as the Gate lives. It fails only when called twice or after Stop.
+// The end of ctx does not end the Gate.
+func (g *Gate) Start(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over || g.cancel != nil {
+		return errors.New("vaultgate: started already")
+	}
+	ctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	g.done = make(chan struct{})
+	g.keeper.begin()
+	go func() {
+		defer close(g.done)
+		g.keeper.run(ctx)
+	}()
+	return nil
+}
+
+// Stop ends the Gate. A token that was made for it is revoked, if Vault answers within 3 seconds. Calls fail from now on.
+func (g *Gate) Stop() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over {
+		return
+	}
+	g.over = true
+	if g.cancel != nil {
+		g.cancel()
+		<-g.done
+		g.keeper.revoke(context.Background())
+	}
+	g.status.note(false, "the gate is stopped")
+	if g.registerer != nil {
+		g.metrics.unregister(g.registerer)
+	}
+}
+
+// Status tells whether Vault answers, as the last calls found it.
+func (g *Gate) Status() Status { return g.status.get() }
+
+// note draws the conclusion from a call's outcome: is Vault there, and what should the log say.
+func (g *Gate) note(op operation, err error) {
+	code := apitype.CodeOf(err)
+	switch {
+	case err == nil, code != apitype.VaultUnavailable && code != apitype.OutcomeUnknown && code != apitype.NotReady:
+		if g.status.note(true, "") {
+			g.log.Info("Vault answers")
+		}
+	case errors.Is(err, errGivenUp), errors.Is(err, errBusy):
+		// It says nothing about Vault.
+	case errors.Is(err, errPolicy) && !op.decides:
+		op.warn.Do(func() {
+			g.log.Error("a Vault policy does not let this edge do its work", "op", op.name, "error", Cause(err))
+		})
+	default:
+		if g.status.note(false, Cause(err)) {
+			g.log.Warn("Vault does not answer", "op", op.name, "code", code, "error", Cause(err))
+		}
+	}
+}
