@@ -1,0 +1,81 @@
+// Package metrics names what the edge counts. Label values come from fixed sets of ours, never from an agent.
+package metrics
+
+import (
+	"errors"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the edge's counters and gauges. Those that are read from elsewhere at the time of a scrape (snapshot, server
+// certificate, Vault) are added with GaugeFunc by whoever knows them.
+type Metrics struct {
+	Sessions          *prometheus.GaugeVec   // transport: ws, http; kind: bootstrap, agent
+	Admitted          *prometheus.CounterVec // transport, kind
+	Refusals          *prometheus.CounterVec // code
+	Redemptions       *prometheus.CounterVec // key: csr, server
+	Panics            prometheus.Counter
+	DuplicateSessions prometheus.Counter
+	ReportQueue       prometheus.Gauge
+	ReportsDropped    prometheus.Counter
+
+	registry prometheus.Registerer
+}
+
+const namespace = "ampora_edge"
+
+// New makes the metrics and registers them. It fails when the registry holds them already.
+func New(registry prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		registry: registry,
+		Sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "sessions", Help: "OpAMP sessions open now; for plain HTTP, agents that have polled lately.",
+		}, []string{"transport", "kind"}),
+		Admitted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "admissions_total", Help: "Upgrades and plain HTTP requests let in.",
+		}, []string{"transport", "kind"}),
+		Refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "refusals_total", Help: "Refusals by code of the error catalogue.",
+		}, []string{"code"}),
+		Redemptions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "redemptions_total", Help: "Bootstrap tokens turned into agents, by who made the key (csr: the agent, server: Vault).",
+		}, []string{"key"}),
+		Panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "panics_total", Help: "Panics caught; each ended one session.",
+		}),
+		DuplicateSessions: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "duplicate_sessions_total", Help: "Sessions opened while another one of the same certificate was live.",
+		}),
+		ReportQueue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "report_queue", Help: "Session reports waiting for Vault.",
+		}),
+		ReportsDropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "reports_dropped_total", Help: "Session reports given up: the queue was full or Vault refused them.",
+		}),
+	}
+	// The codes that matter exist from the first scrape on, so that a rate can be taken of the first refusal.
+	for _, code := range apitype.Codes() {
+		m.Refusals.WithLabelValues(string(code))
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		m.Sessions, m.Admitted, m.Refusals, m.Redemptions, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
+	} {
+		errs = append(errs, registry.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+// GaugeFunc registers a gauge that is read at the time of a scrape.
+func (m *Metrics) GaugeFunc(name, help string, read func() float64) error {
+	return m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, read))
+}
+
+// Refused counts a refusal. A code that is not in the catalogue counts as internal.
+func (m *Metrics) Refused(code apitype.Code) {
+	if !code.Known() {
+		code = apitype.Internal
+	}
+	m.Refusals.WithLabelValues(string(code)).Inc()
+}

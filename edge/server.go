@@ -1,0 +1,84 @@
+package edge
+
+import (
+	"crypto/tls"
+	"log"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ampora/ampora/edge/opamp"
+	"github.com/ampora/ampora/edge/problem"
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/hashicorp/go-hclog"
+)
+
+// Bounds of the TLS listener. The one on writes is in edge/listen, those of an OpAMP session in edge/session.
+const (
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 30 * time.Second // a whole plain HTTP request
+	idleTimeout       = 3 * time.Minute  // more than a poll's interval: a new handshake costs more than an idle connection
+	maxHeaderBytes    = 16 << 10
+	maxStreams        = 16 // of one HTTP/2 connection
+)
+
+// agentServer is the http.Server that agents reach.
+func agentServer(h *opamp.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), logger hclog.Logger) *http.Server {
+	return &http.Server{
+		Handler:     routes(h, logger),
+		ConnContext: h.ConnContext,
+		TLSConfig: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: getCertificate,
+			// Take any client certificate and judge it with every request: a refusal is then an answer with a reason
+			// instead of a TLS alert, and a resumed TLS session is judged like a fresh one.
+			ClientAuth: tls.RequestClientCert,
+		},
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ErrorLog:          debugLog(logger),
+	}
+}
+
+// routes are exact paths. http.ServeMux would answer unclean ones with a redirect, which agents follow, and remember.
+func routes(h *opamp.Handler, logger hclog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case holdsSecret(r):
+			logger.Warn("a secret stood in a request's address", "remote", remote(r))
+			problem.Write(w, apitype.Errorf(apitype.FieldInvalid,
+				"a secret does not belong into an address, where logs keep it: treat it as lost and revoke it"), 0)
+		case r.URL.Path == opamp.Path:
+			h.ServeHTTP(w, r)
+		default:
+			problem.WriteStatus(w, http.StatusNotFound, "OpAMP is served at "+opamp.Path)
+		}
+	})
+}
+
+// holdsSecret reports whether a segment of the path, or a value of the query, begins like a secret of ours.
+func holdsSecret(r *http.Request) bool {
+	for _, part := range strings.FieldsFunc(r.URL.Path+"/"+r.URL.RawQuery, func(c rune) bool { return strings.ContainsRune("/&=;", c) }) {
+		if strings.HasPrefix(strings.ToLower(part), "amp-") {
+			return true
+		}
+	}
+	return false
+}
+
+func remote(r *http.Request) string {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return ap.Addr().String()
+}
+
+// debugLog is for http.Server, which calls a scanner's broken handshake an error.
+func debugLog(logger hclog.Logger) *log.Logger {
+	return log.New(logger.StandardWriter(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}), "", 0)
+}

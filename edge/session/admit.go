@@ -1,0 +1,136 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ampora/ampora/edge/limits"
+	"github.com/ampora/ampora/edge/trust"
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/identity"
+	"github.com/ampora/ampora/plugin/token"
+)
+
+// deadTokenTTL is how long a final refusal of a token is kept. No refusal that is kept can turn into a yes.
+const deadTokenTTL = 5 * time.Minute
+
+// Admit judges one upgrade, or one plain HTTP request. A certificate that passes wins and leaves the token untouched; one
+// that does not yields to the token. The error is a *Refusal.
+func (d *Desk) Admit(ctx context.Context, c Caller) (Session, error) {
+	s, err := d.admit(ctx, c)
+	if err != nil {
+		r := refuse(err)
+		d.Metrics.Refused(r.Err.Code)
+		return nil, r
+	}
+	d.Metrics.Admitted.WithLabelValues(string(c.Transport), string(s.Kind())).Inc()
+	return s, nil
+}
+
+func (d *Desk) admit(ctx context.Context, c Caller) (Session, error) {
+	if d.draining.Load() {
+		return nil, refusef(apitype.Draining, "")
+	}
+	snapshot := d.Trust.Current()
+	if snapshot == nil {
+		return nil, refusef(apitype.NotReady, "this edge has not heard from Vault yet")
+	}
+	secret, tokenErr := bearer(c.Authorization)
+	if c.Certificate != nil {
+		leaf, err := d.judgeLeaf(c, snapshot, time.Now())
+		switch {
+		case err == nil:
+			if !d.agents.Allow([16]byte(leaf.Serial[1:17])) {
+				return nil, refusef(apitype.RateLimited, "this agent connects too often")
+			}
+			return d.openMember(c, leaf, snapshot)
+		case apitype.CodeOf(tokenErr) == apitype.TokenMissing:
+			return nil, d.countBad(c, err)
+		case refuse(err).Passing():
+			return nil, err // a known agent must not spend a token because this edge is behind
+		}
+		d.Logger.Debug("certificate does not pass, trying the token", "remote", c.Source, "code", apitype.CodeOf(err))
+	}
+	if tokenErr != nil {
+		return nil, d.countBad(c, tokenErr)
+	}
+	return d.openBootstrap(ctx, c, secret, snapshot)
+}
+
+// judgeLeaf decides about a certificate without asking anybody.
+func (d *Desk) judgeLeaf(c Caller, s *trust.Snapshot, now time.Time) (*identity.Leaf, error) {
+	leaf, err := identity.VerifyLeaf(c.Certificate, s.Issuers, s.Settings.TrustDomain, now)
+	switch {
+	case errors.Is(err, identity.ErrExpired):
+		return nil, refusef(apitype.CertificateExpired, "the certificate is not valid now")
+	case err != nil:
+		return nil, refusef(apitype.CertificateUntrusted, "the certificate was not issued here")
+	case d.Tenant != "" && leaf.Tenant != d.Tenant:
+		return nil, refusef(apitype.TenantMismatch, "this edge serves another tenant")
+	case s.Revoked(leaf.Serial):
+		return nil, refusef(apitype.CertificateRevoked, "the agent's certificate was revoked")
+	}
+	if e, found := d.outLeaves.get(leaf.Serial); found {
+		return nil, refuse(e)
+	}
+	if age := s.Age(now); age > d.MaxStaleness {
+		return nil, refusef(apitype.VaultUnavailable, "what this edge knows is %s old", age.Round(time.Second))
+	}
+	return leaf, nil
+}
+
+// bearer reads the token out of the Authorization header. Garbage costs no call to Vault.
+func bearer(values []string) (token.Secret, error) {
+	if len(values) == 0 {
+		return token.Secret{}, apitype.Errorf(apitype.TokenMissing, "there is neither a client certificate nor an Authorization header")
+	}
+	if len(values) > 1 {
+		return token.Secret{}, apitype.Errorf(apitype.TokenMalformed, "there is more than one Authorization header")
+	}
+	scheme, text, found := strings.Cut(strings.TrimSpace(values[0]), " ")
+	if !found || !strings.EqualFold(scheme, "Bearer") {
+		return token.Secret{}, apitype.Errorf(apitype.TokenMissing, "the Authorization header does not begin with 'Bearer '")
+	}
+	return token.Parse(token.Bootstrap, text)
+}
+
+// countBad takes a wrong credential from its source's bucket; once that is empty, the source hears 429 instead of why.
+func (d *Desk) countBad(c Caller, err error) error {
+	if r := refuse(err); r.Passing() {
+		return r // nobody's fault
+	}
+	if !d.bad.Allow(limits.SourceOf(c.Source)) {
+		return refusef(apitype.RateLimited, "too many wrong credentials from this address")
+	}
+	return err
+}
+
+// checkToken asks Vault whether the token is good now. A source with too many wrong ones is paced, and a token known to be
+// dead costs no call, so that what one address can make Vault do is bounded without refusing a good token from there.
+func (d *Desk) checkToken(ctx context.Context, c Caller, secret token.Secret) (*apitype.RedeemCheckResponse, error) {
+	id := secret.ID()
+	if e, found := d.deadTokens.get(id); found {
+		return nil, d.countBad(c, e)
+	}
+	source := limits.SourceOf(c.Source)
+	if d.bad.Spent(source) {
+		wait, cancel := context.WithTimeout(ctx, slowWait)
+		defer cancel()
+		if d.slow.Wait(wait, source) != nil {
+			return nil, refusef(apitype.RateLimited, "too many wrong credentials from this address")
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.Timing.Check)
+	defer cancel()
+	answer, err := d.Issuer.RedeemCheck(ctx, apitype.RedeemCheckRequest{Token: secret.Reveal(), SourceIP: text(c.Source)})
+	if err == nil {
+		return answer, nil
+	}
+	switch code := apitype.CodeOf(err); code {
+	case apitype.TokenUnknown, apitype.TokenExpired, apitype.TokenRevoked, apitype.TokenRedeemed:
+		d.deadTokens.put(id, &apitype.Error{Code: code}, deadTokenTTL)
+	}
+	return nil, d.countBad(c, err)
+}

@@ -1,0 +1,150 @@
+package session
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ampora/ampora/edge/limits"
+	"github.com/ampora/ampora/edge/metrics"
+	"github.com/ampora/ampora/edge/trust"
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/identity"
+	"github.com/hashicorp/go-hclog"
+)
+
+// Timing holds how long things may take. Zero fields mean the defaults.
+type Timing struct {
+	FirstMessage time.Duration // from the upgrade to the first message; default 10 s
+	CSRWait      time.Duration // on a WebSocket, from the first message to the CSR, before Vault makes the key; default 5 s
+	OfferLinger  time.Duration // from the offer, or a final refusal, to the close of a bootstrap session; default 30 s
+	Bootstrap    time.Duration // for a bootstrap session to get as far as an offer; default 60 s
+	Redeem       time.Duration // for one redemption with all its repeats; default 45 s
+	Check        time.Duration // for one redeem/check; default 10 s
+	Report       time.Duration // between two reports of sessions; default 1 s
+	Idle         time.Duration // between two reports without sessions; default 60 s
+}
+
+func (t Timing) withDefaults() Timing {
+	for field, d := range map[*time.Duration]time.Duration{
+		&t.FirstMessage: 10 * time.Second, &t.CSRWait: 5 * time.Second, &t.OfferLinger: 30 * time.Second,
+		&t.Bootstrap: time.Minute, &t.Redeem: 45 * time.Second, &t.Check: 10 * time.Second,
+		&t.Report: time.Second, &t.Idle: time.Minute,
+	} {
+		if *field <= 0 {
+			*field = d
+		}
+	}
+	return t
+}
+
+// Trust is where the current snapshot comes from, nil before the first.
+type Trust interface{ Current() *trust.Snapshot }
+
+// Options are what a desk needs. All but Tenant, Advertise, Version and Timing must be set.
+type Options struct {
+	Issuer   Issuer
+	Reporter Reporter
+	Trust    Trust
+	// ServerRoots answers the PEM that verifies this edge's server certificate, empty for the system's roots.
+	ServerRoots func() (string, error)
+	Advertise   string // overrides the endpoint of the settings
+	Tenant      string // when set, only agents and tokens of this tenant are served
+	Name        string
+	Version     string
+	// MaxStaleness is how old the snapshot may be for new sessions; live ones may go on for twice as long.
+	MaxStaleness time.Duration
+	Metrics      *metrics.Metrics
+	Logger       hclog.Logger
+	Timing       Timing
+}
+
+// Bounds of what the desk remembers and lets through.
+const (
+	rememberedSources = 1 << 16
+	rememberedAgents  = 1 << 17
+	rememberedTokens  = 1 << 14
+	badPerSecond      = 5 // wrong credentials of one source before it is slowed
+	badBurst          = 50
+	slowPerSecond     = 20 // well-formed tokens of a slowed source that Vault is asked about
+	slowWait          = 10 * time.Second
+	agentPerSecond    = 10 // sessions (or polls) of one agent
+	agentBurst        = 100
+	tokenPerSecond    = 0.2 // sessions of one token: an agent that comes back with what was refused does so in a tight loop
+	tokenBurst        = 8
+)
+
+// Desk lets agents in and looks after their sessions.
+type Desk struct {
+	Options
+
+	bad    *limits.Keyed[limits.Source]
+	slow   *limits.Keyed[limits.Source]
+	agents *limits.Keyed[[16]byte]
+	tokens *limits.Keyed[string]
+
+	deadTokens *memory[string, *apitype.Error]          // token ids that Vault has refused for good
+	outLeaves  *memory[identity.Serial, *apitype.Error] // leaves that Vault has answered are not to be served
+
+	draining atomic.Bool
+	live     *registry
+	polls    *polling
+	reports  *reports
+
+	mu        sync.Mutex
+	redeeming map[string]*bootstrap // by token id: the one open session that may redeem it
+}
+
+// NewDesk makes a desk. Run keeps it going; its Changed listens to the trust feed.
+func NewDesk(o Options) *Desk {
+	o.Timing = o.Timing.withDefaults()
+	d := &Desk{
+		Options:    o,
+		bad:        limits.NewKeyed[limits.Source](badPerSecond, badBurst, rememberedSources),
+		slow:       limits.NewKeyed[limits.Source](slowPerSecond, 1, rememberedSources),
+		agents:     limits.NewKeyed[[16]byte](agentPerSecond, agentBurst, rememberedAgents),
+		tokens:     limits.NewKeyed[string](tokenPerSecond, tokenBurst, rememberedTokens),
+		deadTokens: newMemory[string, *apitype.Error](rememberedTokens),
+		outLeaves:  newMemory[identity.Serial, *apitype.Error](rememberedAgents),
+		live:       newRegistry(),
+		redeeming:  make(map[string]*bootstrap),
+	}
+	d.polls = newPolling(d)
+	d.reports = newReports(d)
+	return d
+}
+
+// Run reports sessions and ends those whose time is over, until ctx ends.
+func (d *Desk) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { d.reports.run(ctx) })
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			d.guard("sweep", func() { d.sweep(now) })
+		}
+	}
+}
+
+// Drain refuses everybody from now on. Closing what is open is the transport's part.
+func (d *Desk) Drain() { d.draining.Store(true) }
+
+// Live is how many agents are being served.
+func (d *Desk) Live() int { return d.live.len() }
+
+// guard runs what belongs to no session, so that a panic there does not end them all.
+func (d *Desk) guard(what string, f func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.Metrics.Panics.Inc()
+			d.Logger.Error("panic", "in", what, "panic", r, "stack", stack())
+		}
+	}()
+	f()
+}

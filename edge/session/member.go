@@ -1,0 +1,185 @@
+package session
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/ampora/ampora/edge/trust"
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/identity"
+)
+
+// member is the session of a known agent. On plain HTTP it spans the agent's polls. There are very many of these: every
+// field costs.
+type member struct {
+	desk      *Desk
+	serial    identity.Serial
+	issuer    *x509.Certificate
+	notAfter  int64 // Unix seconds
+	tenant    string
+	source    netip.Addr
+	transport Transport
+	sibling   *member // next live session of the same agent; the registry's
+
+	mu          sync.Mutex
+	conn        Conn   // WebSocket only
+	polled      int64  // plain HTTP: when last, Unix seconds
+	instanceUID string // as the agent says
+	newUID      string // to be told with the next reply
+	stateHash   string
+	report      *report // on its way to Vault, nil otherwise
+	reported    int64   // when a report was last put in the queue, Unix seconds
+	spoken      bool    // a first message has come
+	fullAsked   bool    // ReportFullState was asked for
+	stateWanted bool    // the engine wants description, name and capabilities
+	shutting    bool    // the end has been ordered
+	closed      bool
+}
+
+func (d *Desk) openMember(c Caller, leaf *identity.Leaf, s *trust.Snapshot) (Session, error) {
+	m := &member{
+		desk: d, serial: leaf.Serial, issuer: s.Issuers[leaf.IssuerIndex], notAfter: leaf.NotAfter.Unix(), tenant: leaf.Tenant,
+		source: c.Source, transport: c.Transport,
+	}
+	if c.Transport == HTTP {
+		return d.polls.resume(m), nil
+	}
+	return m, nil
+}
+
+func (m *member) Kind() Kind { return KindAgent }
+
+func (m *member) agentKey() [16]byte { return [16]byte(m.serial[1:17]) }
+
+func (m *member) LogFields() []any {
+	return []any{"kind", KindAgent, "agent", m.serial.AgentID(), "tenant", m.tenant, "transport", m.transport, "remote", m.source}
+}
+
+func (m *member) Connected(conn Conn) {
+	m.mu.Lock()
+	m.conn = conn
+	m.mu.Unlock()
+	m.begin()
+	m.desk.Logger.Debug("agent connected", m.LogFields()...)
+}
+
+// begin makes the session live. What was revoked between the judgement and this moment is seen here: whoever looks at the
+// registry after a revocation either finds the session, or the session finds the revocation.
+func (m *member) begin() {
+	d := m.desk
+	d.Metrics.Sessions.WithLabelValues(string(m.transport), string(KindAgent)).Inc()
+	if d.live.add(m) {
+		d.Metrics.DuplicateSessions.Inc()
+		d.Logger.Info("a second live session of one certificate", m.LogFields()...)
+	}
+	if code := m.fate(d.Trust.Current(), time.Now()); code != "" {
+		m.shut(code)
+	}
+}
+
+// fate is why the session must end now, "" when it may go on.
+func (m *member) fate(s *trust.Snapshot, now time.Time) apitype.Code {
+	switch {
+	case now.Unix() > m.notAfter:
+		return apitype.CertificateExpired
+	case s.Revoked(m.serial):
+		return apitype.CertificateRevoked
+	case !s.Trusts(m.issuer):
+		return apitype.CertificateUntrusted
+	case s.Age(now) > 2*m.desk.MaxStaleness:
+		return apitype.VaultUnavailable
+	}
+	return ""
+}
+
+// shut ends the session for a reason.
+func (m *member) shut(code apitype.Code) {
+	m.mu.Lock()
+	conn, done := m.conn, m.closed || m.shutting
+	m.shutting = true
+	m.mu.Unlock()
+	if done {
+		return
+	}
+	m.desk.Metrics.Refused(code)
+	m.desk.Logger.Info("session ended", append(m.LogFields(), "code", code)...)
+	if m.transport == HTTP {
+		m.desk.polls.forget(m)
+		return
+	}
+	if conn != nil {
+		conn.Close(ClosePolicy, string(code))
+	}
+}
+
+// Closed ends a WebSocket's session. One of plain HTTP outlives its requests.
+func (m *member) Closed() {
+	if m.transport != HTTP {
+		m.end()
+	}
+}
+
+func (m *member) end() {
+	m.mu.Lock()
+	closed, connected := m.closed, m.conn != nil || m.transport == HTTP
+	m.closed = true
+	m.mu.Unlock()
+	if closed || !connected {
+		return
+	}
+	m.desk.live.remove(m)
+	m.desk.Metrics.Sessions.WithLabelValues(string(m.transport), string(KindAgent)).Dec()
+}
+
+// leastSilence is for agents that keep the heartbeat of their own configuration: the clients' default is 30 s.
+const leastSilence = 90 * time.Second
+
+func (m *member) Silence() time.Duration {
+	m.mu.Lock()
+	spoken := m.spoken
+	m.mu.Unlock()
+	if !spoken {
+		return m.desk.Timing.FirstMessage
+	}
+	return max(3*heartbeat(m.desk.Trust.Current()), leastSilence)
+}
+
+// Message notes what the agent says of itself and answers the first message, and later ones only when there is something to
+// say.
+func (m *member) Message(_ context.Context, msg Message) *Reply {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.polled = time.Now().Unix()
+	first := !m.spoken
+	m.spoken = true
+	m.instanceUID = msg.InstanceUID
+	reply := Reply{Kind: KindAgent, NewInstanceUID: m.newUID}
+	if m.newUID == msg.InstanceUID {
+		reply.NewInstanceUID = ""
+	}
+	m.newUID = ""
+
+	switch {
+	case msg.HasDescription:
+		hash := apitype.StateHash(msg.Description, msg.DisplayName, msg.Capabilities)
+		if hash != m.stateHash || m.stateWanted {
+			m.stateHash = hash
+			m.queueReport(&msg)
+		}
+	case first:
+		m.queueReport(nil)
+	}
+	if !m.fullAsked && !msg.HasDescription && (first || m.stateWanted) {
+		m.fullAsked, reply.ReportFullState = true, true
+	}
+	if m.transport == HTTP || first || reply.NewInstanceUID != "" || reply.ReportFullState {
+		return &reply
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package session
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+)
+
+// Refusal is why somebody gets nothing, or nothing now. Its text is safe to show and to log.
+type Refusal struct {
+	Err *apitype.Error
+	// RetryAfter is when to come again, zero when that would change nothing. It is spread out, since the clients do not
+	// spread their own: they honour it to the millisecond.
+	RetryAfter time.Duration
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap makes the catalogue's error reachable with errors.As.
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Passing reports whether the same request can succeed later.
+func (r *Refusal) Passing() bool { return r.RetryAfter > 0 }
+
+// Retry spans: the least wait, doubled at most by the spread.
+const (
+	retryBusy        = 5 * time.Second  // 429
+	retryUnavailable = 15 * time.Second // 503
+)
+
+// refuse makes the refusal for an error. One without a code of ours is a fault of the edge.
+func refuse(err error) *Refusal {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	var e *apitype.Error
+	if !errors.As(err, &e) {
+		e = apitype.Errorf(apitype.Internal, "an unexpected error, see the edge's log")
+	}
+	r = &Refusal{Err: e}
+	switch e.Code.EdgeStatus() {
+	case http.StatusTooManyRequests:
+		r.RetryAfter = spread(retryBusy)
+	case http.StatusServiceUnavailable:
+		r.RetryAfter = spread(retryUnavailable)
+	}
+	return r
+}
+
+func refusef(code apitype.Code, format string, args ...any) *Refusal {
+	return refuse(apitype.Errorf(code, format, args...))
+}
+
+// spread is between d and twice d.
+func spread(d time.Duration) time.Duration { return d + rand.N(d) }

@@ -1,0 +1,121 @@
+package session
+
+import (
+	"sync"
+	"time"
+
+	"github.com/ampora/ampora/edge/trust"
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/google/uuid"
+)
+
+// registry knows the live sessions of known agents.
+type registry struct {
+	mu      sync.Mutex
+	byAgent map[[16]byte]*member // the first of a list linked by sibling
+	count   int
+}
+
+func newRegistry() *registry { return &registry{byAgent: make(map[[16]byte]*member)} }
+
+// add reports whether another session of the same leaf was live already.
+func (r *registry) add(m *member) (duplicate bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := m.agentKey()
+	for s := r.byAgent[key]; s != nil; s = s.sibling {
+		duplicate = duplicate || s.serial == m.serial
+	}
+	m.sibling = r.byAgent[key]
+	r.byAgent[key] = m
+	r.count++
+	return duplicate
+}
+
+func (r *registry) remove(m *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := m.agentKey()
+	var kept *member
+	for s := r.byAgent[key]; s != nil; {
+		next := s.sibling
+		if s == m {
+			r.count--
+		} else {
+			s.sibling, kept = kept, s
+		}
+		s = next
+	}
+	m.sibling = nil
+	if kept == nil {
+		delete(r.byAgent, key)
+		return
+	}
+	r.byAgent[key] = kept
+}
+
+func (r *registry) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.count
+}
+
+// matching collects the sessions that want answers true for. What is done with them is done without the lock.
+func (r *registry) matching(want func(*member) bool) []*member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []*member
+	for _, first := range r.byAgent {
+		for s := first; s != nil; s = s.sibling {
+			if want(s) {
+				found = append(found, s)
+			}
+		}
+	}
+	return found
+}
+
+func (r *registry) of(agent [16]byte) []*member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []*member
+	for s := r.byAgent[agent]; s != nil; s = s.sibling {
+		found = append(found, s)
+	}
+	return found
+}
+
+// Changed closes the sessions that a change of the snapshot has ended. It is a listener of the trust feed.
+func (d *Desk) Changed(c trust.Change) {
+	d.guard("revocation", func() {
+		if c.Whole {
+			d.endDoomed(c.Snapshot, time.Now())
+			return
+		}
+		for _, r := range c.Revoked {
+			id, err := uuid.Parse(r.AgentID)
+			if err != nil {
+				continue // the snapshot has refused it
+			}
+			for _, m := range d.live.of(id) {
+				if c.Snapshot.Revoked(m.serial) {
+					m.shut(apitype.CertificateRevoked)
+				}
+			}
+		}
+	})
+}
+
+// sweep ends what time has ended: leaves, an old snapshot, agents that have stopped polling.
+func (d *Desk) sweep(now time.Time) {
+	if s := d.Trust.Current(); s != nil {
+		d.endDoomed(s, now)
+	}
+	d.polls.sweep(now)
+}
+
+func (d *Desk) endDoomed(s *trust.Snapshot, now time.Time) {
+	for _, m := range d.live.matching(func(m *member) bool { return m.fate(s, now) != "" }) {
+		m.shut(m.fate(s, now))
+	}
+}

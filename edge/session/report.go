@@ -1,0 +1,247 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+)
+
+// report is one session's report on its way to Vault. While it waits, newer facts replace older ones in place; the member's
+// lock guards it.
+type report struct {
+	member *member
+	state  apitype.SessionReport
+	sent   string // the state hash that went out last
+	again  bool   // it has been put back for a newer state once already
+	due    time.Time
+}
+
+const (
+	maxReports    = 100_000          // waiting at the same time
+	reportEvery   = time.Minute      // between two reports of one session
+	reportTimeout = 15 * time.Second // for one call
+	reportBackoff = 30 * time.Second // the longest wait after a failure
+)
+
+// reports tells the engine of sessions: each once after it was let in, and again when its description changes; in batches,
+// never faster than Timing.Report, and later while Vault is away.
+type reports struct {
+	desk *Desk
+
+	mu    sync.Mutex
+	queue []*report
+}
+
+func newReports(d *Desk) *reports { return &reports{desk: d} }
+
+// queueReport puts the session's report into the queue, or brings the waiting one up to date. msg is nil when nothing is
+// known but that the agent is here. Called under the member's lock.
+func (m *member) queueReport(msg *Message) {
+	r := m.report
+	if r == nil {
+		r = &report{member: m, due: time.Unix(m.reported, 0).Add(reportEvery)}
+		if m.stateWanted {
+			r.due = time.Time{} // this is an answer to a question
+		}
+		if !m.desk.reports.push(r) {
+			return
+		}
+		m.report = r
+		m.reported = time.Now().Unix()
+	}
+	r.state.AgentID, r.state.SerialNumber = m.serial.AgentID(), m.serial.String()
+	r.state.InstanceUID, r.state.StateHash, r.state.SourceIP = m.instanceUID, m.stateHash, text(m.source)
+	if msg != nil {
+		r.state.Description, r.state.DisplayName, r.state.Capabilities = msg.Description, msg.DisplayName, msg.Capabilities
+		r.state.HasState = true
+	}
+}
+
+// push answers false when the queue is full.
+func (q *reports) push(r *report) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) >= maxReports {
+		q.desk.Metrics.ReportsDropped.Inc()
+		return false
+	}
+	q.queue = append(q.queue, r)
+	q.desk.Metrics.ReportQueue.Set(float64(len(q.queue)))
+	return true
+}
+
+// take removes up to a batch of reports that are due.
+func (q *reports) take(now time.Time) []*report {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var batch, rest []*report
+	for _, r := range q.queue {
+		if len(batch) < apitype.MaxSessionReports && !r.due.After(now) {
+			batch = append(batch, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	q.queue = rest
+	q.desk.Metrics.ReportQueue.Set(float64(len(rest)))
+	return batch
+}
+
+func (q *reports) giveBack(batch []*report) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(batch, q.queue...)
+	q.desk.Metrics.ReportQueue.Set(float64(len(q.queue)))
+}
+
+func (q *reports) run(ctx context.Context) {
+	timing := q.desk.Timing
+	wait, last := timing.Report, time.Time{}
+	for {
+		timer := time.NewTimer(wait/2 + rand.N(wait))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		batch := q.take(time.Now())
+		if len(batch) == 0 && time.Since(last) < timing.Idle {
+			continue
+		}
+		var err error
+		q.desk.guard("reports", func() { err = q.send(ctx, batch) })
+		if err != nil {
+			q.giveBack(batch)
+			wait = min(2*wait, max(reportBackoff, timing.Report))
+			q.desk.Logger.Debug("reports put off", "sessions", len(batch), "error", err)
+			continue
+		}
+		wait, last = timing.Report, time.Now()
+	}
+}
+
+// send delivers a batch. An error means that Vault could not take it now. A batch that Vault refuses is halved until the one
+// it does not like is alone, and that one is dropped.
+func (q *reports) send(ctx context.Context, batch []*report) error {
+	d := q.desk
+	request := apitype.ReportRequest{Name: d.Name, Version: d.Version, Live: d.Live()}
+	if s := d.Trust.Current(); s != nil {
+		request.Revision = s.Revision
+	}
+	for _, r := range batch {
+		request.Sessions = append(request.Sessions, r.outgoing())
+	}
+	call, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	answer, err := d.Reporter.Report(call, request)
+	switch code := apitype.CodeOf(err); {
+	case err == nil && len(answer.Sessions) == len(batch):
+		for i, r := range batch {
+			r.member.answered(r, answer.Sessions[i])
+		}
+		return nil
+	case err == nil:
+		err = errors.New("the engine answered another number of sessions")
+	case code == "" || code.EdgeStatus() >= 500:
+		return err
+	}
+	if len(batch) > 1 {
+		half := len(batch) / 2
+		if err := q.send(ctx, batch[:half]); err != nil {
+			return err
+		}
+		return q.send(ctx, batch[half:])
+	}
+	for _, r := range batch {
+		d.Metrics.ReportsDropped.Inc()
+		d.Logger.Warn("session report refused", append(r.member.LogFields(), "error", err)...)
+		r.member.answered(r, apitype.SessionAnswer{Leaf: apitype.LeafCurrent})
+	}
+	return nil
+}
+
+// outgoing is the report as it travels: the description only when it was asked for.
+func (r *report) outgoing() apitype.SessionReport {
+	r.member.mu.Lock()
+	defer r.member.mu.Unlock()
+	out := r.state
+	if !r.member.stateWanted || !out.HasState {
+		out.HasState, out.Description, out.DisplayName, out.Capabilities = false, "", "", 0
+	}
+	r.sent = out.StateHash
+	return out
+}
+
+// unknownLeafTTL is how long a leaf stays out after the engine did not know its agent; the other answers never change.
+const (
+	unknownLeafTTL = time.Minute
+	outLeafTTL     = time.Hour
+)
+
+// answered takes the engine's answer to a report.
+func (m *member) answered(r *report, a apitype.SessionAnswer) {
+	switch a.Leaf {
+	case apitype.LeafSuperseded:
+		m.putOut(apitype.Errorf(apitype.CertificateRevoked, "a newer certificate of this agent is in use"), outLeafTTL)
+		return
+	case apitype.LeafRevoked:
+		m.putOut(apitype.Errorf(apitype.CertificateRevoked, "the agent's certificate was revoked"), outLeafTTL)
+		return
+	case apitype.LeafUnknown:
+		m.putOut(apitype.Errorf(apitype.AgentUnknown, "no such agent is known here"), unknownLeafTTL)
+		return
+	}
+	m.mu.Lock()
+	m.report = nil
+	wanted := a.StateWanted && !m.stateWanted
+	m.stateWanted = a.StateWanted
+	var push Reply
+	if wanted && r.state.HasState || r.state.StateHash != r.sent {
+		m.requeue(r)
+	} else if wanted && !m.fullAsked {
+		m.fullAsked, push.ReportFullState = true, true
+	}
+	if a.InstanceUID != "" && a.InstanceUID != m.instanceUID {
+		m.newUID, push.NewInstanceUID = a.InstanceUID, a.InstanceUID
+	}
+	conn := m.conn
+	if conn != nil {
+		m.newUID = ""
+	} else if push.ReportFullState { // plain HTTP: with the answer to the next poll
+		m.fullAsked = false
+	}
+	m.mu.Unlock()
+	if conn != nil && (push.ReportFullState || push.NewInstanceUID != "") {
+		push.Kind = KindAgent
+		if err := conn.Send(push); err != nil {
+			m.desk.Logger.Debug("could not tell the agent", append(m.LogFields(), "error", err)...)
+		}
+	}
+}
+
+// requeue sends the report once more: with all it holds, or because the agent has said something new while it was on its way.
+// Called under the lock.
+func (m *member) requeue(r *report) {
+	again := &report{member: m, state: r.state, again: true}
+	if r.again {
+		again.due = time.Now().Add(reportEvery)
+	}
+	if m.desk.reports.push(again) {
+		m.report = again
+	}
+}
+
+// putOut ends the session and keeps its leaf from coming back at once.
+func (m *member) putOut(why *apitype.Error, ttl time.Duration) {
+	m.desk.outLeaves.put(m.serial, why, ttl)
+	for _, s := range m.desk.live.of(m.agentKey()) {
+		if s.serial == m.serial {
+			s.shut(why.Code)
+		}
+	}
+}
