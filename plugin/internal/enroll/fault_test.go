@@ -263,16 +263,17 @@ func transitions() []transition {
 	}
 }
 
-// Every transition, with a fault at its n-th storage operation for every n: applied or not, passing or deadly. Afterwards,
+// Every transition, with a fault at its n-th storage operation for every n: applied or not, passing after one or two operations or
+// deadly. Afterwards,
 // in the same process or after a restart, it has happened with its event told once, or not at all; asked again it happens.
 func TestEveryTransitionSurvivesAFaultAtEveryStorageOperation(t *testing.T) {
 	for _, tr := range transitions() {
 		for _, mode := range []int{storetest.Refuse, storetest.Apply} {
-			for _, dies := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%s, applied %v, dies %v", tr.name, mode == storetest.Apply, dies), func(t *testing.T) {
+			for _, length := range []int{1, 2, storetest.Dead} {
+				t.Run(fmt.Sprintf("%s, applied %v, %d failing", tr.name, mode == storetest.Apply, length), func(t *testing.T) {
 					n := 1
 					for ; ; n++ {
-						if !faultAt(t, tr, n, mode, dies) {
+						if !faultAt(t, tr, n, mode, length) {
 							break
 						}
 					}
@@ -286,7 +287,7 @@ func TestEveryTransitionSurvivesAFaultAtEveryStorageOperation(t *testing.T) {
 }
 
 // faultAt runs the transition with a fault at operation n, and reports whether it came that far.
-func faultAt(t *testing.T, tr transition, n, mode int, dies bool) bool {
+func faultAt(t *testing.T, tr transition, n, mode, length int) bool {
 	w := newWorld(t, &storetest.Faulty{Storage: &logical.InmemStorage{}})
 	f := prepare(w, tr.redeemed)
 	// Half the runs meet a process that has everything in memory, half a fresh one that must read first.
@@ -294,13 +295,13 @@ func faultAt(t *testing.T, tr transition, n, mode int, dies bool) bool {
 		w = newWorld(t, w.storage)
 	}
 	before := w.events()
-	w.storage.Arm(n, mode, dies)
+	w.storage.Arm(n, mode, length)
 	err := tr.run(w, f)
 	fired := w.storage.Disarm()
 	if !fired && err != nil {
 		t.Fatalf("without a fault: %v", err)
 	}
-	if dies {
+	if length == storetest.Dead {
 		w = w.restart()
 	} else {
 		w.recover()
@@ -344,17 +345,17 @@ func checkEvents(t *testing.T, tr transition, n int, before, after map[string]in
 func TestAnInterruptedRedemptionEndsWhenAskedAgainWithTheSameKey(t *testing.T) {
 	for _, server := range []bool{false, true} {
 		for _, mode := range []int{storetest.Refuse, storetest.Apply} {
-			for _, dies := range []bool{false, true} {
+			for _, length := range []int{1, 2, storetest.Dead} {
 				for n, fired := 1, true; fired; n++ {
 					w := newWorld(t, &storetest.Faulty{Storage: &logical.InmemStorage{}})
 					f := prepare(w, false)
 					if server {
 						f.redeem.CSR, f.redeem.GenerateKey = "", true
 					}
-					w.storage.Arm(n, mode, dies)
+					w.storage.Arm(n, mode, length)
 					first, _ := w.Redeem(t.Context(), operator, "", f.redeem)
 					fired = w.storage.Disarm()
-					if dies {
+					if length == storetest.Dead {
 						w = newWorld(t, w.storage) // the retry may come before recovery does
 					}
 					again, err := w.Redeem(t.Context(), operator, "", f.redeem)

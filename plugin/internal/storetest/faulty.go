@@ -18,24 +18,27 @@ const (
 	Apply         // the operation is carried out and fails all the same
 )
 
-// Faulty is a storage that misbehaves on purpose: its n-th operation fails, applied or not, and when it Dies every later one
-// fails too, as if the process had been killed there. It proves that transitions survive.
+// Dead is the length of a fault that does not end: the process was killed there.
+const Dead = int(^uint(0) >> 1)
+
+// Faulty is a storage that misbehaves on purpose: its n-th operation fails, applied or not, and so many after it are
+// refused. It proves that transitions survive.
 type Faulty struct {
 	logical.Storage
 
 	mu    sync.Mutex
 	at    int
 	mode  int
-	dies  bool
+	until int
 	seen  int
 	fired bool
 }
 
-// Arm makes the n-th operation from now on fail (n counts from 1).
-func (f *Faulty) Arm(n, mode int, dies bool) {
+// Arm makes the n-th operation from now on fail (n counts from 1), and those after it until length operations have failed.
+func (f *Faulty) Arm(n, mode, length int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.at, f.mode, f.dies, f.seen, f.fired = n, mode, dies, 0, false
+	f.at, f.mode, f.until, f.seen, f.fired = n, mode, length-1, 0, false
 }
 
 // Disarm ends the faults and reports whether there was one.
@@ -51,7 +54,7 @@ func (f *Faulty) do(op func() error) error {
 	f.mu.Lock()
 	f.seen++
 	hit := f.at > 0 && f.seen == f.at
-	dead := f.at > 0 && f.dies && f.seen > f.at
+	dead := f.at > 0 && f.seen > f.at && f.seen-f.at <= f.until
 	f.fired = f.fired || hit
 	mode := f.mode
 	f.mu.Unlock()
