@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	vault "github.com/hashicorp/vault/api"
 )
 
 // Error is an error with advice.
@@ -65,6 +66,10 @@ func walk(err error) []string {
 // Print writes err and its hints, each on a line of its own.
 func Print(w io.Writer, err error) {
 	text := err.Error()
+	var answer *vault.ResponseError
+	if errors.As(err, &answer) {
+		text = oneLine(text, answer)
+	}
 	var refusal *apitype.Error
 	if errors.As(err, &refusal) {
 		text = sentence(text, refusal)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
 	vault "github.com/hashicorp/vault/api"
@@ -50,6 +51,9 @@ func (s *setup) plugin(ctx context.Context) error {
 	err = s.vault.Sys().RegisterPluginWithContext(ctx, &vault.RegisterPluginInput{
 		Name: PluginName, Type: vault.PluginTypeSecrets, Version: s.o.PluginVersion, SHA256: sum, Command: command,
 	})
+	if err != nil && strings.Contains(err.Error(), "version mismatch") {
+		return hint.Wrap(fmt.Errorf("registering %s: %w", what, err), "give the version that the program's --version says with --plugin-version")
+	}
 	if err != nil {
 		return hint.Wrap(fmt.Errorf("registering %s: %w", what, err),
 			fmt.Sprintf("Vault's plugin_directory must hold %s, on every node and with these very bytes; a symbolic link will not do", command))
