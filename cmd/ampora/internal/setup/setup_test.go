@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,7 +16,6 @@ import (
 	"github.com/ampora/ampora/cmd/ampora/internal/console"
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
 	"github.com/ampora/ampora/cmd/ampora/internal/setup"
-	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/test/vaulttest"
 	vault "github.com/hashicorp/vault/api"
 )
@@ -168,11 +168,22 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 // options place the plugin in Vault's plugin directory, as an administrator does, and ask for all there is.
 func options(t *testing.T, v *vaulttest.Vault) setup.Options {
 	t.Helper()
+	plugin := vaulttest.RequireBin(t, setup.PluginName)
 	return setup.Options{
-		Mount: "ampora", Plugin: install(t, v, vaulttest.RequireBin(t, setup.PluginName)), PluginVersion: apitype.Version,
+		Mount: "ampora", Plugin: install(t, v, plugin), PluginVersion: versionOf(t, plugin),
 		PeerID: "north", TrustDomain: "north.example", Endpoint: "wss://edge.north.example:4320/v1/opamp",
 		Edge: []string{"one", "two"}, AppRolePath: "approle", EdgeTokenTTL: time.Hour, EdgeTokenMax: 24 * time.Hour,
 	}
+}
+
+// versionOf asks the program, whose version was stamped when it was built; this test's was not.
+func versionOf(t *testing.T, program string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(strings.TrimPrefix(string(out), setup.PluginName))
 }
 
 func install(t *testing.T, v *vaulttest.Vault, program string) string {
