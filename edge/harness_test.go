@@ -448,3 +448,16 @@ func mustError(t *testing.T, m *protobufs.ServerToAgent, code apitype.Code) *pro
 	}
 	return e
 }
+
+// adopt gives the agent a certificate for its own key.
+func (a *agent) adopt(t *testing.T, certificate string) {
+	t.Helper()
+	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(a.key))(t)})
+	pair, err := tls.X509KeyPair([]byte(certificate), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.cert = &pair
+}
+
+func contains(text, part string) bool { return strings.Contains(text, part) }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
+	"net"
 	"runtime/debug"
 
 	"github.com/ampora/ampora/edge/session"
@@ -100,8 +100,9 @@ func (c *conversation) onReadError(_ opamptypes.Connection, messageType int, _ [
 	defer c.handler.recovered(c.session, c.conn.fail)
 	log := c.handler.Logger.With(c.session.LogFields()...)
 	var closed *websocket.CloseError
+	var timeout net.Error
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.As(err, &timeout) && timeout.Timeout():
 		if !c.conn.isClosing() {
 			c.handler.Metrics.Refused(apitype.MessageTimeout)
 			log.Info("session ended", "code", apitype.MessageTimeout)
