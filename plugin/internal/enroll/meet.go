@@ -88,9 +88,11 @@ func (e *Enroller) settle(ctx context.Context, m *met) error {
 	return nil
 }
 
-// finish settles after a commit. The commit stands whatever comes of it, so a failure is reported and left to whoever
-// meets the rows next.
+// finish settles after a commit, whether or not the caller still listens. The commit stands whatever comes of it, so a
+// failure is reported and left to whoever meets the rows next.
 func (e *Enroller) finish(ctx context.Context, agentID string, m *met) {
+	ctx, cancel := store.Commit(ctx)
+	defer cancel()
 	if err := e.settle(ctx, m); err != nil {
 		e.Unsettled(agentID, err)
 	}

@@ -77,10 +77,12 @@ func (s *Store) Put(ctx context.Context, key string, row Row) error {
 	if err != nil {
 		return fmt.Errorf("encoding a %s row: %w", row.SchemaName(), err)
 	}
-	ctx, cancel := Commit(ctx)
+	writing, cancel := Commit(ctx)
 	defer cancel()
-	if err := s.raw.Put(ctx, &logical.StorageEntry{Key: key, Value: value}); err != nil {
-		entry, again := s.raw.Get(ctx, key)
+	if err := s.raw.Put(writing, &logical.StorageEntry{Key: key, Value: value}); err != nil {
+		reading, cancel := Commit(ctx) // the write may have used up its own time
+		defer cancel()
+		entry, again := s.raw.Get(reading, key)
 		if again == nil && entry != nil && bytes.Equal(entry.Value, value) {
 			return nil
 		}
