@@ -5,6 +5,6 @@ path "ampora/audit/events" {
   capabilities = ["read"]
 }
 
-# For one tenant: put this in the place of the above.
+# For one tenant, this in the place of the above:
 #
 # path "ampora/tenants/acme/audit/events" { capabilities = ["read"] }

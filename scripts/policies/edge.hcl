@@ -36,9 +36,10 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
-# An edge for one tenant (ampora-edge --tenant acme): put these in the place of edge/report, redeem and redeem/check above.
-# edge/sync and edge/certificate stay as they are.
+# An edge for one tenant (ampora-edge --tenant acme) has these in the place of the first five:
 #
+# path "ampora/edge/sync"                 { capabilities = ["read"] }
+# path "ampora/edge/certificate"          { capabilities = ["update"] }
 # path "ampora/tenants/acme/edge/report"  { capabilities = ["update"] }
 # path "ampora/tenants/acme/redeem"       { capabilities = ["update"] }
 # path "ampora/tenants/acme/redeem/check" { capabilities = ["update"] }

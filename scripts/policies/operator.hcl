@@ -35,7 +35,13 @@ path "ampora/config" {
   capabilities = ["read"]
 }
 
-# For one tenant: put tenants/<tenant>/ after ampora/ in every path but the last, such as
+# For one tenant, these in the place of all the above:
 #
-# path "ampora/tenants/acme/tokens/issue" { capabilities = ["update"] }
-# path "ampora/tenants/acme/agents/+"     { capabilities = ["read", "update", "delete"] }
+# path "ampora/tenants/acme/tokens/issue"    { capabilities = ["update"] }
+# path "ampora/tenants/acme/tokens"          { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/tokens/+"        { capabilities = ["read"] }
+# path "ampora/tenants/acme/tokens/+/revoke" { capabilities = ["update"] }
+# path "ampora/tenants/acme/agents"          { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/agents/+"        { capabilities = ["read", "update", "delete"] }
+# path "ampora/tenants/acme/agents/+/revoke" { capabilities = ["update"] }
+# path "ampora/config"                       { capabilities = ["read"] }

@@ -7,6 +7,6 @@ path "ampora/tokens/issue" {
   capabilities = ["update"]
 }
 
-# For one tenant: put this in the place of the above.
+# For one tenant, this in the place of the above:
 #
 # path "ampora/tenants/acme/tokens/issue" { capabilities = ["update"] }

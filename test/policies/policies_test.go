@@ -1,0 +1,261 @@
+// Package policies_test holds the policies of scripts/policies against a real Vault: what each may, and that it may nothing else.
+package policies_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+
+	"github.com/ampora/ampora/plugin/client"
+	"github.com/ampora/ampora/scripts/policies"
+	"github.com/ampora/ampora/test/vaulttest"
+	vault "github.com/hashicorp/vault/api"
+)
+
+// may is what each policy may, as "operation path"; + stands for a parameter. Whatever the engine serves besides is tried as well,
+// and must be refused: a new path fails this test until somebody decides.
+func may() map[string][]string {
+	return map[string][]string{
+		policies.Edge: {
+			"read edge/sync", "write edge/report", "write edge/certificate", "write redeem", "write redeem/check",
+		},
+		policies.TokenIssuer: {"write tokens/issue"},
+		policies.Operator: {
+			"write tokens/issue", "read tokens", "list tokens", "read tokens/+", "write tokens/+/revoke",
+			"read agents", "list agents", "read agents/+", "write agents/+", "delete agents/+", "write agents/+/revoke",
+			"read config",
+		},
+		policies.Auditor: {"read audit/events"},
+	}
+}
+
+// anyone needs no policy for these.
+func anyone() []string { return []string{"read ca/bundle", "read ca/bundle/pem"} }
+
+// tenantMay is what the variants for one tenant may, out of the comments of the same files.
+func tenantMay() map[string][]string {
+	tenant := map[string][]string{}
+	for role, all := range may() {
+		for _, what := range all {
+			op, path, _ := strings.Cut(what, " ")
+			switch path {
+			case "edge/sync", "edge/certificate", "config":
+				tenant[role] = append(tenant[role], what)
+			default:
+				tenant[role] = append(tenant[role], op+" tenants/+/"+path)
+			}
+		}
+	}
+	return tenant
+}
+
+func TestEachPolicyMayWhatItSaysAndNothingElse(t *testing.T) {
+	v := vaulttest.Start(t)
+	ready(t, v)
+	paths := served(t, v)
+	all, err := policies.All("ampora")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != len(may()) {
+		t.Fatalf("%d policies, %d of them are known here", len(all), len(may()))
+	}
+	for _, p := range all {
+		t.Run(p.Role, func(t *testing.T) {
+			check(t, v, paths, p.Text, "ampora", may()[p.Role])
+		})
+		t.Run(p.Role+" of a tenant", func(t *testing.T) {
+			check(t, v, paths, uncommented(p.Text), "ampora", tenantMay()[p.Role])
+			checkOtherTenant(t, v, paths, uncommented(p.Text))
+		})
+	}
+	t.Run("another mount", func(t *testing.T) {
+		moved, err := policies.All("other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range moved {
+			check(t, v, paths, p.Text, "other", may()[p.Role])
+			check(t, v, paths, p.Text, "ampora", nil)
+		}
+	})
+}
+
+// check tries every operation on every path of a mount with a token that has one policy, and some paths beyond.
+func check(t *testing.T, v *vaulttest.Vault, paths []string, policy, mount string, want []string) {
+	t.Helper()
+	c := holder(t, v, policy)
+	var got []string
+	for _, path := range paths {
+		for _, op := range []string{"read", "list", "write", "delete", "patch"} {
+			if allowed(t, c, op, mount+"/"+fill(path, "acme")) {
+				got = append(got, op+" "+path)
+			}
+		}
+	}
+	sort.Strings(got)
+	want = append(slices.Clone(want), anyone()...)
+	sort.Strings(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the policy may\n  %s\nand should\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+	for _, path := range []string{
+		"sys/mounts", "sys/mounts/ampora/tune", "sys/policies/acl/ampora-edge", "sys/auth", "sys/audit", "sys/plugins/catalog/secret/x",
+		"sys/seal-status-not", "sys/raw/x", "auth/token/create", "auth/token/lookup", "auth/approle/role/ampora-edge-one",
+		"auth/approle/role/ampora-edge-one/secret-id", "identity/entity", "cubbyhole/x", "ampora", "amporax/tokens/issue",
+	} {
+		for _, op := range []string{"read", "list", "write", "delete"} {
+			if allowed(t, c, op, path) {
+				t.Errorf("the policy may %s %s", op, path)
+			}
+		}
+	}
+}
+
+// checkOtherTenant holds that a tenant's policy opens no other tenant.
+func checkOtherTenant(t *testing.T, v *vaulttest.Vault, paths []string, policy string) {
+	t.Helper()
+	c := holder(t, v, policy)
+	for _, path := range paths {
+		if !strings.HasPrefix(path, "tenants/") {
+			continue
+		}
+		for _, op := range []string{"read", "list", "write", "delete", "patch"} {
+			if allowed(t, c, op, "ampora/"+fill(path, "umbrella")) {
+				t.Errorf("the policy of one tenant may %s %s of another", op, path)
+			}
+		}
+	}
+}
+
+// served lists the paths that the engine says it serves, with + for each parameter.
+func served(t *testing.T, v *vaulttest.Vault) []string {
+	t.Helper()
+	r := v.Client().NewRequest(http.MethodGet, "/v1/sys/internal/specs/openapi")
+	r.Params.Set("generic_mount_paths", "false")
+	resp, err := v.Client().RawRequestWithContext(t.Context(), r) //nolint:staticcheck // the specification is no secret of Vault's shape
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var spec struct {
+		Paths map[string]any `json:"paths"`
+	}
+	if err := resp.DecodeJSON(&spec); err != nil {
+		t.Fatal(err)
+	}
+	var paths []string
+	for path := range spec.Paths {
+		rest, ours := strings.CutPrefix(path, "/ampora/")
+		if !ours {
+			continue
+		}
+		parts := strings.Split(strings.TrimSuffix(rest, "/"), "/")
+		for i, part := range parts {
+			if strings.HasPrefix(part, "{") {
+				parts[i] = "+"
+			}
+		}
+		paths = append(paths, strings.Join(parts, "/"))
+	}
+	sort.Strings(paths)
+	paths = slices.Compact(paths)
+	if len(paths) < 20 {
+		t.Fatalf("the specification lists only %d paths: %v", len(paths), paths)
+	}
+	return paths
+}
+
+// fill puts a tenant and otherwise some value for the parameters: nothing of that name exists.
+func fill(path, tenant string) string {
+	if rest, found := strings.CutPrefix(path, "tenants/+/"); found {
+		return "tenants/" + tenant + "/" + strings.ReplaceAll(rest, "+", "0197a1b2-0000-7000-8000-000000000000")
+	}
+	return strings.ReplaceAll(path, "+", "0197a1b2-0000-7000-8000-000000000000")
+}
+
+// allowed reports whether Vault lets the operation through to where it is served.
+func allowed(t *testing.T, c *vault.Client, op, path string) bool {
+	t.Helper()
+	methods := map[string]string{"read": http.MethodGet, "list": "LIST", "write": http.MethodPut, "delete": http.MethodDelete, "patch": http.MethodPatch}
+	r := c.NewRequest(methods[op], "/v1/"+path)
+	if op == "write" || op == "patch" {
+		if err := r.SetJSONBody(map[string]any{}); err != nil {
+			t.Fatal(err)
+		}
+		if op == "patch" {
+			r.Headers.Set("Content-Type", "application/merge-patch+json")
+		}
+	}
+	resp, err := c.RawRequestWithContext(t.Context(), r) //nolint:staticcheck // the status is what is looked for
+	if resp == nil {
+		t.Fatalf("%s %s: %v", op, path, err)
+	}
+	defer resp.Body.Close()
+	// 405 and a plain 404 for an operation that nobody serves: the policy's grant, if there is one, opens nothing.
+	return resp.StatusCode != http.StatusForbidden && resp.StatusCode != http.StatusMethodNotAllowed && !unrouted(err)
+}
+
+func unrouted(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "no handler for route") || strings.Contains(err.Error(), "unsupported path"))
+}
+
+// holder is a client with a token that has this policy and no other.
+func holder(t *testing.T, v *vaulttest.Vault, policy string) *vault.Client {
+	t.Helper()
+	name := fmt.Sprintf("under-test-%d", len(policy))
+	if err := v.Client().Sys().PutPolicyWithContext(t.Context(), name, policy); err != nil {
+		t.Fatal(err)
+	}
+	secret, err := v.Client().Auth().Token().CreateWithContext(t.Context(), &vault.TokenCreateRequest{Policies: []string{name}, NoDefaultPolicy: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.ClientWithToken(secret.Auth.ClientToken)
+}
+
+// uncommented is the variant for one tenant: the paths that stand in comments, and nothing else.
+func uncommented(text string) string {
+	var lines []string
+	for _, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, "# path ") {
+			lines = append(lines, strings.TrimPrefix(line, "# "))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// ready mounts the engine twice and gives it what it needs to issue.
+func ready(t *testing.T, v *vaulttest.Vault) {
+	t.Helper()
+	version, err := v.RegisterAmpora(t.Context(), "ampora")
+	if err == nil {
+		err = v.EnableSecrets(t.Context(), "other", "vault-plugin-secrets-ampora", version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	configure(t.Context(), t, engine(t, v.Client()))
+}
+
+func engine(t *testing.T, v *vault.Client) *client.Client {
+	t.Helper()
+	c, err := client.New(v, "ampora")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func configure(ctx context.Context, t *testing.T, c *client.Client) {
+	t.Helper()
+	if err := c.UpdateConfig(ctx, map[string]any{
+		"peer_id": "test", "trust_domain": "test.example", "endpoint": "wss://localhost:4320/v1/opamp", "edge_allowed_domains": "localhost",
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
