@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ampora/ampora/test/proc"
 	"github.com/hashicorp/vault/api"
 )
 
@@ -41,10 +42,10 @@ func TestVaultEndsWithItsParent(t *testing.T) {
 			must(t, err)
 		}
 	}
-	var running []process
-	for _, p := range children(cmd.Process.Pid) {
-		if p.pid == pid {
-			running = append(children(pid), p)
+	var running []proc.Process
+	for _, p := range proc.Children(cmd.Process.Pid) {
+		if p.PID == pid {
+			running = append(proc.Children(pid), p)
 		}
 	}
 	must(t, cmd.Process.Kill())
@@ -52,10 +53,10 @@ func TestVaultEndsWithItsParent(t *testing.T) {
 	if len(running) < 2 {
 		t.Fatalf("want a Vault and its plugin, there was %v", running)
 	}
-	if !gone(running, 20*time.Second) {
+	if !proc.Gone(running, 20*time.Second) {
 		t.Errorf("of %v some still run", running)
 		for _, p := range running {
-			p.signal(9)
+			p.Signal(9)
 		}
 	}
 }

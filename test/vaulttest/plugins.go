@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ampora/ampora/test/proc"
 	"github.com/hashicorp/vault/api"
 )
 
@@ -106,7 +107,7 @@ func (v *Vault) ReloadPlugin(ctx context.Context, name string) error {
 func (v *Vault) PluginPids(name string) []int {
 	var pids []int
 	for _, p := range v.pluginProcesses(name) {
-		pids = append(pids, p.pid)
+		pids = append(pids, p.PID)
 	}
 	return pids
 }
@@ -119,15 +120,15 @@ func (v *Vault) KillPlugin(name string) error {
 		return fmt.Errorf("no process of plugin %s is running", name)
 	}
 	for _, p := range running {
-		p.signal(syscall.SIGKILL)
+		p.Signal(syscall.SIGKILL)
 	}
-	if !gone(running, 10*time.Second) {
+	if !proc.Gone(running, 10*time.Second) {
 		return fmt.Errorf("plugin %s does not die", name)
 	}
 	return nil
 }
 
-func (v *Vault) pluginProcesses(name string) []process {
+func (v *Vault) pluginProcesses(name string) []proc.Process {
 	pid := v.Pid()
 	if pid == 0 {
 		return nil
@@ -135,8 +136,8 @@ func (v *Vault) pluginProcesses(name string) []process {
 	v.mu.Lock()
 	commands := slices.Clone(v.commands[name])
 	v.mu.Unlock()
-	return slices.DeleteFunc(children(pid), func(p process) bool {
-		return !slices.Contains(commands, filepath.Base(p.exe))
+	return slices.DeleteFunc(proc.Children(pid), func(p proc.Process) bool {
+		return !slices.Contains(commands, filepath.Base(p.Exe))
 	})
 }
 

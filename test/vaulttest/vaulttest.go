@@ -29,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ampora/ampora/test/proc"
 	"github.com/hashicorp/vault/api"
 )
 
@@ -68,7 +69,7 @@ type node struct {
 	cluster string // cluster listener, host:port
 
 	mu    sync.Mutex // held while the process is started or ended
-	child *child
+	child *proc.Child
 }
 
 // Run starts, initialises and unseals a Vault and returns when it is active. The
@@ -235,10 +236,10 @@ func (v *Vault) DataDir() string { return filepath.Join(v.node.dir, "raft") }
 func (v *Vault) Pid() int {
 	v.node.mu.Lock()
 	defer v.node.mu.Unlock()
-	if v.node.child == nil || !v.node.child.running() {
+	if v.node.child == nil || !v.node.child.Running() {
 		return 0
 	}
-	return v.node.child.pid()
+	return v.node.child.PID()
 }
 
 // Stop ends Vault and its plugins and removes everything it had on disk. It may be
@@ -323,7 +324,7 @@ func (n *node) start(ctx context.Context) error {
 	cmd.Dir = n.dir
 	cmd.Env = append(n.environment(), n.options.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	child, err := startChild(cmd)
+	child, err := proc.Start(cmd)
 	if err != nil {
 		return err
 	}
@@ -336,15 +337,15 @@ func (n *node) start(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-child.exited:
+		case <-child.Exited():
 			n.child = nil
 			raw, _ := os.ReadFile(log.Name())
 			if bytes.Contains(raw[min(said, len(raw)):], []byte("address already in use")) {
 				return fmt.Errorf("%w: %s or %s", errPortTaken, n.tcp, n.cluster)
 			}
-			return fmt.Errorf("vault ended at once: %v", child.err)
+			return fmt.Errorf("vault ended at once: %v", child.Err())
 		case <-ctx.Done():
-			child.end(syscall.SIGKILL, 10*time.Second)
+			child.End(syscall.SIGKILL, 10*time.Second)
 			n.child = nil
 			return fmt.Errorf("waiting for Vault to listen: %w", ctx.Err())
 		case <-time.After(20 * time.Millisecond):
@@ -359,16 +360,16 @@ func (n *node) end(s syscall.Signal) {
 	if n.child == nil {
 		return
 	}
-	var plugins []process
-	if n.child.running() {
-		plugins = children(n.child.pid())
+	var plugins []proc.Process
+	if n.child.Running() {
+		plugins = proc.Children(n.child.PID())
 	}
-	n.child.end(s, 20*time.Second)
+	n.child.End(s, 20*time.Second)
 	n.child = nil
 	for _, p := range plugins {
-		p.signal(syscall.SIGKILL)
+		p.Signal(syscall.SIGKILL)
 	}
-	gone(plugins, 10*time.Second)
+	proc.Gone(plugins, 10*time.Second)
 }
 
 // await waits until sys/health answers with the status.

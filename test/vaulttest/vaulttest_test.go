@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ampora/ampora/test/proc"
 	"github.com/hashicorp/vault/api"
 )
 
@@ -186,12 +187,12 @@ func TestStopLeavesNothing(t *testing.T) {
 			v := Start(t)
 			must(t, v.RegisterPlugin(ctx, api.PluginTypeCredential, kubernetesAuth, path, "v0.23.1"))
 			must(t, v.EnableAuth(ctx, "k8s", kubernetesAuth, "v0.23.1"))
-			running := children(v.Pid())
+			running := proc.Children(v.Pid())
 			if len(running) == 0 {
 				t.Fatal("Vault runs no plugin")
 			}
 			must(t, c.end(v))
-			if !gone(running, 0) {
+			if !proc.Gone(running, 0) {
 				t.Errorf("of %v some still run", running)
 			}
 			if _, err := os.Stat(v.node.dir); !os.IsNotExist(err) {

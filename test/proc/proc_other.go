@@ -1,6 +1,6 @@
 //go:build !linux
 
-package vaulttest
+package proc
 
 import (
 	"os/exec"
@@ -13,21 +13,21 @@ import (
 // whose parent was killed has to be ended by hand.
 func diesWithParent() *syscall.SysProcAttr { return nil }
 
-// children returns the processes whose parent is pid.
-func children(pid int) []process {
-	var found []process
+// Children returns the processes whose parent is pid.
+func Children(pid int) []Process {
+	var found []Process
 	for _, p := range list() {
 		if p.parent == pid {
-			found = append(found, p.process)
+			found = append(found, p.Process)
 		}
 	}
 	return found
 }
 
-// alive reports whether p still runs, and is not another process under a used number.
-func (p process) alive() bool {
+// Alive reports whether p still runs, and is not another process under a used number.
+func (p Process) Alive() bool {
 	for _, now := range list() {
-		if now.process == p {
+		if now.Process == p {
 			return true
 		}
 	}
@@ -35,7 +35,7 @@ func (p process) alive() bool {
 }
 
 type listed struct {
-	process
+	Process
 	parent int
 }
 
@@ -53,7 +53,7 @@ func list() []listed {
 		pid, err1 := strconv.Atoi(f[0])
 		parent, err2 := strconv.Atoi(f[1])
 		if err1 == nil && err2 == nil {
-			all = append(all, listed{process{pid, strings.Join(f[2:7], " "), strings.Join(f[7:], " ")}, parent})
+			all = append(all, listed{Process{PID: pid, Exe: strings.Join(f[7:], " "), started: strings.Join(f[2:7], " ")}, parent})
 		}
 	}
 	return all

@@ -1,4 +1,4 @@
-package vaulttest
+package proc
 
 import (
 	"os"
@@ -14,10 +14,10 @@ func diesWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 }
 
-// children returns the processes whose parent is pid.
-func children(pid int) []process {
+// Children returns the processes whose parent is pid.
+func Children(pid int) []Process {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	var found []process
+	var found []Process
 	for _, path := range stats {
 		if p, parent, ok := readStat(path); ok && parent == pid {
 			found = append(found, p)
@@ -26,33 +26,33 @@ func children(pid int) []process {
 	return found
 }
 
-// alive reports whether p still runs, and is not another process under a used number.
-func (p process) alive() bool {
-	now, _, ok := readStat(filepath.Join("/proc", strconv.Itoa(p.pid), "stat"))
+// Alive reports whether p still runs, and is not another process under a used number.
+func (p Process) Alive() bool {
+	now, _, ok := readStat(filepath.Join("/proc", strconv.Itoa(p.PID), "stat"))
 	return ok && now.started == p.started
 }
 
-func readStat(path string) (p process, parent int, ok bool) {
+func readStat(path string) (p Process, parent int, ok bool) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return process{}, 0, false
+		return Process{}, 0, false
 	}
 	// The second field is the program's name in parentheses and may hold anything.
 	_, rest, ok := strings.Cut(string(raw[strings.LastIndexByte(string(raw), ')')+1:]), " ")
 	fields := strings.Fields(rest)
 	if !ok || len(fields) < 20 || fields[0] == "Z" {
-		return process{}, 0, false
+		return Process{}, 0, false
 	}
-	p.pid, err = strconv.Atoi(filepath.Base(filepath.Dir(path)))
+	p.PID, err = strconv.Atoi(filepath.Base(filepath.Dir(path)))
 	if err != nil {
-		return process{}, 0, false
+		return Process{}, 0, false
 	}
 	parent, err = strconv.Atoi(fields[1])
 	if err != nil {
-		return process{}, 0, false
+		return Process{}, 0, false
 	}
 	p.started = fields[19]
-	p.exe, _ = os.Readlink(filepath.Join(filepath.Dir(path), "exe"))
-	p.exe = strings.TrimSuffix(p.exe, " (deleted)")
+	p.Exe, _ = os.Readlink(filepath.Join(filepath.Dir(path), "exe"))
+	p.Exe = strings.TrimSuffix(p.Exe, " (deleted)")
 	return p, parent, true
 }
