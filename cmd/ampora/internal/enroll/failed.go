@@ -21,6 +21,9 @@ func (x *exchange) failed(err error) error {
 					"remove it with 'vault delete ampora/agents/%s' and issue a fresh token (config.retry_window lets a token ask again)",
 				x.secret.AgentID(), x.secret.AgentID()))
 		}
+		if r.Err == nil {
+			err = hint.Wrap(err, "is this the address of an edge of Ampora? It ends in /v1/opamp, and no proxy in between may end TLS or drop the Authorization header")
+		}
 		return errors.Join(err, x.dir.Drop())
 	}
 	if !x.lost {
