@@ -1,0 +1,32 @@
+package ampora
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// Backend is one mount, as Vault sees it.
+type Backend = backend
+
+// NewBackend is Factory with a clock.
+func NewBackend(ctx context.Context, config *logical.BackendConfig, now func() time.Time) (*Backend, error) {
+	return newBackend(ctx, config, now)
+}
+
+// Sweep does now what upkeep does every hour.
+func (b *backend) Sweep(ctx context.Context) error { return b.upkeep.sweep(ctx) }
+
+// Idle reports whether upkeep has done all that is due.
+func (b *backend) Idle() bool {
+	b.upkeep.mu.Lock()
+	defer b.upkeep.mu.Unlock()
+	return !b.upkeep.running && !b.upkeep.swept.IsZero() && len(b.upkeep.agents) == 0
+}
+
+// FailWith answers as a handler that fails with err.
+func (b *backend) FailWith(ctx context.Context, req *logical.Request, err error) (*logical.Response, error) {
+	return b.handle(func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) { return nil, err })(ctx, req, nil)
+}
