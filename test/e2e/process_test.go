@@ -1,0 +1,271 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ampora/ampora/edge/admin"
+	"github.com/ampora/ampora/test/proc"
+)
+
+// edge is an edge as a process. It can be killed and started again on the same address.
+type edge struct {
+	in    *installation
+	t     *testing.T
+	name  string
+	addr  string // of the agents' listener
+	admin string
+	log   string // file
+	args  []string
+	env   []string
+	child *proc.Child
+}
+
+// edge starts an edge under its AppRole and waits until it takes agents. Edge one stands where config.endpoint points; the
+// others tell agents their own address.
+func (in *installation) edge(name string, arguments ...string) *edge {
+	in.t.Helper()
+	e := in.newEdge(name, arguments...)
+	e.args = append(e.args,
+		"--auth", "approle",
+		"--approle-role-id-file", filepath.Join(in.credentials(), name+".role_id"),
+		"--approle-secret-id-file", filepath.Join(in.credentials(), name+".secret_id"))
+	e.start()
+	e.awaitReady()
+	return e
+}
+
+// newEdge prepares an edge without a way to log in to Vault.
+func (in *installation) newEdge(name string, arguments ...string) *edge {
+	in.t.Helper()
+	e := &edge{in: in, t: in.t, name: name, addr: in.addr, admin: freeAddr(in.t), log: filepath.Join(in.dir, "edge-"+name+".log")}
+	if name != "one" {
+		e.addr = freeAddr(in.t)
+	}
+	e.args = append([]string{
+		"--name", name, "--listen", e.addr, "--admin-listen", e.admin, "--advertise", e.endpoint("wss"),
+		"--log-format", "json", "--log-level", "debug", "--drain-timeout", "5s",
+	}, arguments...)
+	e.env = append(environment(), "VAULT_ADDR="+in.vault.Addr)
+	in.secrets.watch(e.log)
+	in.t.Cleanup(func() {
+		if e.child != nil && e.child.Running() {
+			e.stop()
+		}
+		if in.t.Failed() {
+			in.t.Logf("the end of edge %s's log:\n%s", name, tail(e.log, 60))
+		}
+	})
+	return e
+}
+
+// start starts the process.
+func (e *edge) start() {
+	e.t.Helper()
+	log, err := os.OpenFile(e.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	must(e.t, err)
+	defer log.Close()
+	cmd := exec.Command(e.in.program("ampora-edge"), e.args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = e.env, log, log
+	e.child, err = proc.Start(cmd)
+	must(e.t, err)
+}
+
+// kill ends the edge like a power failure.
+func (e *edge) kill() { e.child.End(syscall.SIGKILL, 10*time.Second) }
+
+// stop ends the edge in good order, and tells how long that took.
+func (e *edge) stop() time.Duration {
+	e.t.Helper()
+	start := time.Now()
+	e.child.End(syscall.SIGTERM, 15*time.Second)
+	if err := e.child.Err(); err != nil {
+		e.t.Errorf("edge %s: %v\n%s", e.name, err, tail(e.log, 20))
+	}
+	return time.Since(start)
+}
+
+// ready is what /readyz answers; the status is 0 when nobody does.
+func (e *edge) ready() (status int, state admin.Readiness) {
+	resp, err := http.Get("http://" + e.admin + "/readyz")
+	if err != nil {
+		return 0, state
+	}
+	defer resp.Body.Close()
+	_ = json.NewDecoder(resp.Body).Decode(&state) // what is not there stays zero
+	return resp.StatusCode, state
+}
+
+// awaitReady waits until tokens can be redeemed.
+func (e *edge) awaitReady() {
+	e.t.Helper()
+	eventually(e.t, "edge "+e.name+" is ready", 30*time.Second, func() bool {
+		if !e.child.Running() {
+			e.t.Fatalf("edge %s ended: %v\n%s", e.name, e.child.Err(), tail(e.log, 20))
+		}
+		status, state := e.ready()
+		return status == http.StatusOK && state.Bootstrap.Up
+	})
+}
+
+// endpoint is where agents connect: wss for WebSocket, https for plain HTTP.
+func (e *edge) endpoint(scheme string) string { return scheme + "://" + e.addr + "/v1/opamp" }
+
+// testAgent is a process of test/agent.
+type testAgent struct {
+	t     *testing.T
+	in    *installation
+	state string // directory
+	child *proc.Child
+
+	mu     sync.Mutex
+	events []agentEvent
+}
+
+// agentEvent is a line of its output, see test/agent/testagent.
+type agentEvent struct {
+	Time        time.Time `json:"time"`
+	Event       string    `json:"event"`
+	By          string    `json:"by"`
+	AgentID     string    `json:"agent_id"`
+	Serial      string    `json:"serial"`
+	InstanceUID string    `json:"instance_uid"`
+	Endpoint    string    `json:"endpoint"`
+	ServerKey   bool      `json:"server_key"`
+	Heartbeat   uint64    `json:"heartbeat"`
+	Error       string    `json:"error"`
+}
+
+// agent starts an agent on opamp-go's client with a token (empty for one that has an identity in state).
+func (in *installation) agent(endpoint, token, state string, arguments ...string) *testAgent {
+	in.t.Helper()
+	a := &testAgent{t: in.t, in: in, state: state}
+	cmd := exec.Command(in.program("testagent"), append([]string{"--endpoint", endpoint, "--state", state, "--ca-file", in.ca}, arguments...)...)
+	cmd.Env = append(environment(), "AMPORA_TOKEN="+token)
+	cmd.Stderr = os.Stderr
+	out := &lines{take: func(line []byte) {
+		var e agentEvent
+		if err := json.Unmarshal(line, &e); err != nil {
+			e = agentEvent{Event: "unreadable", Error: string(line)}
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.events = append(a.events, e)
+	}}
+	cmd.Stdout = out
+	var err error
+	a.child, err = proc.Start(cmd)
+	must(in.t, err)
+	in.t.Cleanup(func() {
+		a.stop()
+		if in.t.Failed() {
+			in.t.Logf("agent in %s:\n%s", filepath.Base(state), a.story())
+		}
+	})
+	return a
+}
+
+// stop ends the agent.
+func (a *testAgent) stop() { a.child.End(syscall.SIGTERM, 10*time.Second) }
+
+// all is what has happened so far.
+func (a *testAgent) all() []agentEvent {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]agentEvent(nil), a.events...)
+}
+
+func (a *testAgent) story() string {
+	var b strings.Builder
+	for _, e := range a.all() {
+		b.WriteString(asJSON(e) + "\n")
+	}
+	return b.String()
+}
+
+// await waits for an event that fits, among those after the first skip ones.
+func (a *testAgent) await(what string, within time.Duration, skip int, fits func(agentEvent) bool) agentEvent {
+	a.t.Helper()
+	var found agentEvent
+	eventually(a.t, what, within, func() bool {
+		all := a.all()
+		for _, e := range all[min(skip, len(all)):] {
+			if fits(e) {
+				found = e
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// awaitEnrolled waits until the agent has verified and kept its identity.
+func (a *testAgent) awaitEnrolled() agentEvent {
+	a.t.Helper()
+	return a.await("the agent has an identity and is connected with it", 60*time.Second, 0, func(e agentEvent) bool { return e.Event == "saved" })
+}
+
+// awaitBack waits until the agent, after the first skip events, is connected by certificate.
+func (a *testAgent) awaitBack(skip int) agentEvent {
+	a.t.Helper()
+	return a.await("the agent is back by certificate", 60*time.Second, skip, func(e agentEvent) bool {
+		return e.Event == "connected" && e.By == "certificate"
+	})
+}
+
+// identity is what the agent keeps.
+func (a *testAgent) identity() (id struct {
+	InstanceUID, Endpoint, CA, Certificate, Key string
+}) {
+	a.t.Helper()
+	var raw map[string]any
+	must(a.t, json.Unmarshal([]byte(a.in.read(filepath.Join(a.state, "identity.json"))), &raw))
+	text := func(name string) string { s, _ := raw[name].(string); return s }
+	id.InstanceUID, id.Endpoint, id.CA, id.Certificate, id.Key = text("instance_uid"), text("endpoint"), text("ca"), text("certificate"), text("key")
+	return id
+}
+
+// lines cuts what is written into lines.
+type lines struct {
+	rest []byte
+	take func([]byte)
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		line, rest, found := bytes.Cut(l.rest, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		l.take(line)
+		l.rest = append([]byte(nil), rest...)
+	}
+}
+
+// tail is the end of a file.
+func tail(path string, n int) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	var last []string
+	scan := bufio.NewScanner(f)
+	scan.Buffer(nil, 1<<20)
+	for scan.Scan() {
+		last = append(last, scan.Text())
+	}
+	return strings.Join(last[max(0, len(last)-n):], "\n")
+}
