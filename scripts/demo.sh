@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Shows Ampora at work, on a throw-away Vault. What it shows stands in test/demo.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/build/lib.sh"
+need_go
+cd "$ROOT"
+
+mkdir -p "$BIN/tools"
+CGO_ENABLED=0 go build -buildvcs=false -trimpath -o "$BIN/tools/demo" ./test/demo
+export AMPORA_BIN=$BIN
+exec "$BIN/tools/demo"
