@@ -78,6 +78,7 @@ func TestNothingIsLeftRunning(t *testing.T) {
 		c := a.mustDial()
 		c.send(a.message(withDescription("host-1")))
 		c.receive()
+		go c.conn.ReadMessage() // answers the close frame
 		if err := w.edge.Stop(context.Background()); err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,419 @@
+package session
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ampora/ampora/edge/metrics"
+	"github.com/ampora/ampora/edge/trust"
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/identity"
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const domain = "test.example"
+
+// authority signs leaves whose times a test can choose, which the engine does not allow.
+type authority struct {
+	t    *testing.T
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authority{t: t, key: key}
+	a.cert = a.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "issuer"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}, nil)
+	return a
+}
+
+func (a *authority) sign(template, parent *x509.Certificate) *x509.Certificate {
+	a.t.Helper()
+	template.NotBefore = time.Now().Add(-time.Minute)
+	if parent == nil {
+		parent = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &a.key.PublicKey, a.key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return cert
+}
+
+func (a *authority) leaf(id string, generation uint32, notAfter time.Time) *x509.Certificate {
+	a.t.Helper()
+	serial, err := identity.LeafSerial(id, generation)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return a.sign(&x509.Certificate{
+		SerialNumber: serial.Big(), Subject: pkix.Name{CommonName: id}, NotAfter: notAfter,
+		URIs: []*url.URL{identity.SPIFFEID(domain, "", id)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, a.cert)
+}
+
+// engine answers as a test wants.
+type engine struct {
+	mu      sync.Mutex
+	reports []apitype.ReportRequest
+	answer  func(apitype.SessionReport) apitype.SessionAnswer
+	err     func(apitype.ReportRequest) error
+	redeems int
+}
+
+func (e *engine) RedeemCheck(context.Context, apitype.RedeemCheckRequest) (*apitype.RedeemCheckResponse, error) {
+	return &apitype.RedeemCheckResponse{}, nil
+}
+
+func (e *engine) Redeem(context.Context, apitype.RedeemRequest) (*apitype.Identity, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.redeems++
+	return nil, errors.New("not here")
+}
+
+func (e *engine) Report(_ context.Context, in apitype.ReportRequest) (*apitype.ReportResponse, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.err != nil {
+		if err := e.err(in); err != nil {
+			return nil, err
+		}
+	}
+	e.reports = append(e.reports, in)
+	out := &apitype.ReportResponse{}
+	for _, s := range in.Sessions {
+		out.Sessions = append(out.Sessions, e.answer(s))
+	}
+	return out, nil
+}
+
+// seen are the session reports that were taken.
+func (e *engine) seen() []apitype.SessionReport {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []apitype.SessionReport
+	for _, r := range e.reports {
+		all = append(all, r.Sessions...)
+	}
+	return all
+}
+
+func current(s apitype.SessionReport) apitype.SessionAnswer {
+	return apitype.SessionAnswer{AgentID: s.AgentID, SerialNumber: s.SerialNumber, Leaf: apitype.LeafCurrent, InstanceUID: s.InstanceUID}
+}
+
+type fixed struct{ snapshot *trust.Snapshot }
+
+func (f fixed) Current() *trust.Snapshot { return f.snapshot }
+
+// line is the agent's end of a WebSocket.
+type line struct {
+	mu     sync.Mutex
+	sent   []Reply
+	code   int
+	reason string
+}
+
+func (l *line) Send(r Reply) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent = append(l.sent, r)
+	return nil
+}
+
+func (l *line) Close(code int, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.code == 0 {
+		l.code, l.reason = code, reason
+	}
+}
+
+func (l *line) closedWith() (int, string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.code, l.reason
+}
+
+func newTestDesk(t *testing.T, a *authority, e *engine) *Desk {
+	t.Helper()
+	m, err := metrics.New(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot := &trust.Snapshot{
+		Revision: "e.1", FetchedAt: time.Now(), Issuers: []*x509.Certificate{a.cert},
+		Settings: apitype.SyncSettings{TrustDomain: domain, Endpoint: "wss://edge.example:4320"},
+	}
+	d := NewDesk(Options{
+		Issuer: e, Reporter: e, Trust: fixed{snapshot}, ServerRoots: func() (string, error) { return "", nil },
+		Name: "edge-1", MaxStaleness: time.Hour, Metrics: m, Logger: hclog.NewNullLogger(),
+		Timing: Timing{Report: 10 * time.Millisecond, Idle: time.Hour},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { d.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return d
+}
+
+func (d *Desk) mustAdmit(t *testing.T, cert *x509.Certificate, transport Transport) (*member, *line) {
+	t.Helper()
+	s, err := d.Admit(t.Context(), Caller{Transport: transport, Source: netip.MustParseAddr("192.0.2.1"), Certificate: cert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &line{}
+	if transport == WebSocket {
+		s.Connected(l)
+	}
+	return s.(*member), l
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatal("never: " + what)
+}
+
+func described(uid, text string) Message {
+	return Message{InstanceUID: uid, Capabilities: 1, HasDescription: true, Description: text, DisplayName: "host"}
+}
+
+func TestASessionEndsWithItsLeaf(t *testing.T) {
+	a := newAuthority(t)
+	d := newTestDesk(t, a, &engine{answer: current})
+	id := uuid.NewString()
+	short := a.leaf(id, 1, time.Now().Add(1500*time.Millisecond))
+	_, l := d.mustAdmit(t, short, WebSocket)
+	poll, _ := d.mustAdmit(t, a.leaf(uuid.NewString(), 1, time.Now().Add(time.Second)), HTTP)
+	_, stays := d.mustAdmit(t, a.leaf(id, 2, time.Now().Add(time.Hour)), WebSocket)
+	eventually(t, "the session ends", func() bool {
+		code, reason := l.closedWith()
+		return code == ClosePolicy && reason == "certificate_expired"
+	})
+	eventually(t, "the polling agent is forgotten", func() bool { poll.mu.Lock(); defer poll.mu.Unlock(); return poll.closed })
+	if code, _ := stays.closedWith(); code != 0 {
+		t.Error("another leaf's session ended as well")
+	}
+	_, err := d.Admit(t.Context(), Caller{Transport: WebSocket, Certificate: short})
+	if apitype.CodeOf(err) != apitype.CertificateExpired {
+		t.Errorf("the expired leaf gets %v", err)
+	}
+}
+
+func TestWhatTheEngineSaysOfALeafEndsItsSessions(t *testing.T) {
+	for standing, code := range map[string]apitype.Code{
+		apitype.LeafSuperseded: apitype.CertificateRevoked, apitype.LeafRevoked: apitype.CertificateRevoked, apitype.LeafUnknown: apitype.AgentUnknown,
+	} {
+		t.Run(standing, func(t *testing.T) {
+			a := newAuthority(t)
+			d := newTestDesk(t, a, &engine{answer: func(s apitype.SessionReport) apitype.SessionAnswer {
+				out := current(s)
+				out.Leaf = standing
+				return out
+			}})
+			leaf := a.leaf(uuid.NewString(), 1, time.Now().Add(time.Hour))
+			m, l := d.mustAdmit(t, leaf, WebSocket)
+			m.Message(t.Context(), described(uuid.NewString(), "{}"))
+			eventually(t, "the session ends", func() bool { c, reason := l.closedWith(); return c == ClosePolicy && reason == string(code) })
+			for _, transport := range []Transport{WebSocket, HTTP} {
+				_, err := d.Admit(t.Context(), Caller{Transport: transport, Certificate: leaf})
+				if apitype.CodeOf(err) != code {
+					t.Errorf("%s: coming back gets %v", transport, err)
+				}
+			}
+		})
+	}
+}
+
+func TestReportsWaitForVaultAndCarryTheDescriptionOnlyWhenAsked(t *testing.T) {
+	a := newAuthority(t)
+	away, wanted := true, true
+	var e *engine
+	e = &engine{
+		err: func(apitype.ReportRequest) error {
+			if away {
+				return apitype.Errorf(apitype.VaultUnavailable, "")
+			}
+			return nil
+		},
+		answer: func(s apitype.SessionReport) apitype.SessionAnswer {
+			out := current(s)
+			out.StateWanted = wanted && !s.HasState
+			if s.HasState {
+				wanted = false
+			}
+			return out
+		},
+	}
+	d := newTestDesk(t, a, e)
+	m, l := d.mustAdmit(t, a.leaf(uuid.NewString(), 1, time.Now().Add(time.Hour)), WebSocket)
+	uid := uuid.NewString()
+	m.Message(t.Context(), described(uid, `{"a":1}`))
+	time.Sleep(100 * time.Millisecond)
+	if len(e.seen()) != 0 {
+		t.Fatal("a report arrived while Vault was away")
+	}
+	e.mu.Lock()
+	away = false
+	e.mu.Unlock()
+	eventually(t, "the description arrives", func() bool { all := e.seen(); return len(all) == 2 && all[1].HasState })
+	all := e.seen()
+	if all[0].HasState || all[0].Description != "" || all[0].DisplayName != "" || all[0].Capabilities != 0 {
+		t.Errorf("the first report tells more than it was asked for: %+v", all[0])
+	}
+	want := apitype.StateHash(`{"a":1}`, "host", 1)
+	if all[0].StateHash != want || all[1].StateHash != want || all[1].Description != `{"a":1}` || all[1].InstanceUID != uid || all[1].SourceIP != "192.0.2.1" {
+		t.Errorf("the reports are %+v", all)
+	}
+	m.Message(t.Context(), described(uid, `{"a":1}`))
+	time.Sleep(100 * time.Millisecond)
+	if n := len(e.seen()); n != 2 {
+		t.Errorf("%d reports, although nothing is new", n)
+	}
+	if code, _ := l.closedWith(); code != 0 {
+		t.Error("the session ended")
+	}
+}
+
+func TestOneReportThatVaultRefusesDoesNotHoldUpTheOthers(t *testing.T) {
+	a := newAuthority(t)
+	bad := uuid.NewString()
+	e := &engine{answer: current}
+	e.err = func(in apitype.ReportRequest) error {
+		if slices.ContainsFunc(in.Sessions, func(s apitype.SessionReport) bool { return s.AgentID == bad }) {
+			return apitype.Errorf(apitype.FieldInvalid, "")
+		}
+		return nil
+	}
+	e.mu.Lock() // until all are waiting
+	d := newTestDesk(t, a, e)
+	for i := range 9 {
+		id := uuid.NewString()
+		if i == 4 {
+			id = bad
+		}
+		m, _ := d.mustAdmit(t, a.leaf(id, 1, time.Now().Add(time.Hour)), WebSocket)
+		m.Message(t.Context(), described(uuid.NewString(), "{}"))
+	}
+	e.mu.Unlock()
+	eventually(t, "the other eight arrive", func() bool { return len(e.seen()) == 8 })
+}
+
+func TestALargeFleetIsReportedInBatches(t *testing.T) {
+	a := newAuthority(t)
+	e := &engine{answer: current}
+	e.mu.Lock()
+	d := newTestDesk(t, a, e)
+	const agents = apitype.MaxSessionReports + 10
+	for range agents {
+		m, _ := d.mustAdmit(t, a.leaf(uuid.NewString(), 1, time.Now().Add(time.Hour)), HTTP)
+		m.Message(t.Context(), described(uuid.NewString(), "{}"))
+	}
+	e.mu.Unlock()
+	eventually(t, "all arrive", func() bool { return len(e.seen()) == agents })
+	for _, r := range e.reports {
+		if len(r.Sessions) > apitype.MaxSessionReports {
+			t.Errorf("%d sessions in one report", len(r.Sessions))
+		}
+	}
+}
+
+func TestAgentsThatStopPollingAreForgotten(t *testing.T) {
+	a := newAuthority(t)
+	d := newTestDesk(t, a, &engine{answer: current})
+	m, _ := d.mustAdmit(t, a.leaf(uuid.NewString(), 1, time.Now().Add(time.Hour)), HTTP)
+	m.Message(t.Context(), described(uuid.NewString(), "{}"))
+	d.polls.sweep(time.Now().Add(time.Minute))
+	if d.Live() != 1 {
+		t.Fatal("forgotten too soon")
+	}
+	d.polls.sweep(time.Now().Add(10 * time.Minute))
+	if d.Live() != 0 {
+		t.Fatal("remembered for ever")
+	}
+}
+
+func TestOneAgentCannotConnectWithoutEnd(t *testing.T) {
+	a := newAuthority(t)
+	d := newTestDesk(t, a, &engine{answer: current})
+	greedy, other := a.leaf(uuid.NewString(), 1, time.Now().Add(time.Hour)), a.leaf(uuid.NewString(), 1, time.Now().Add(time.Hour))
+	var err error
+	for range agentBurst + 20 {
+		if _, err = d.Admit(t.Context(), Caller{Transport: WebSocket, Certificate: greedy}); err != nil {
+			break
+		}
+	}
+	var r *Refusal
+	if apitype.CodeOf(err) != apitype.RateLimited || !errors.As(err, &r) || r.RetryAfter <= 0 {
+		t.Errorf("got %v", err)
+	}
+	if _, err := d.Admit(t.Context(), Caller{Transport: WebSocket, Certificate: other}); err != nil {
+		t.Errorf("another agent gets %v", err)
+	}
+}
+
+func TestTheEndpointFollowsTheTransport(t *testing.T) {
+	s := &trust.Snapshot{Settings: apitype.SyncSettings{Endpoint: "wss://edge.example:4320"}}
+	for _, c := range []struct {
+		advertise string
+		transport Transport
+		want      string
+	}{
+		{"", WebSocket, "wss://edge.example:4320/v1/opamp"},
+		{"", HTTP, "https://edge.example:4320/v1/opamp"},
+		{"https://other.example/x", WebSocket, "wss://other.example/x"},
+	} {
+		if got, refusal := endpoint(c.advertise, s, c.transport); refusal != nil || got != c.want {
+			t.Errorf("%+v: %s, %v", c, got, refusal)
+		}
+	}
+	if _, refusal := endpoint("", &trust.Snapshot{}, HTTP); refusal == nil || refusal.Err.Code != apitype.NotConfigured {
+		t.Errorf("without an endpoint: %v", refusal)
+	}
+}
+
+func TestRefusalsHaveACodeAndAWait(t *testing.T) {
+	for code, waits := range map[apitype.Code]bool{
+		apitype.TokenExpired: false, apitype.RateLimited: true, apitype.VaultUnavailable: true, apitype.Draining: true, apitype.CSRInvalid: false,
+	} {
+		if r := refusef(code, ""); r.Passing() != waits {
+			t.Errorf("%s: passing is %v", code, r.Passing())
+		}
+	}
+	if r := refuse(errors.New("secret inside")); r.Err.Code != apitype.Internal || strings.Contains(r.Error(), "secret") {
+		t.Errorf("a foreign error becomes %v", r)
+	}
+}
