@@ -11,7 +11,7 @@ help: ## Show this
 build: ## Build the plugin, the edge and the ampora command into bin/ (about a minute the first time)
 	@scripts/build/ampora.sh
 
-vault: ## Leave a real Vault in bin/vault: from the PATH where it will do, else built (3 to 15 minutes, once)
+vault: ## Leave a real Vault in bin/vault: from the PATH where it will do, else built (5 to 15 minutes, once)
 	@scripts/build/vault.sh
 
 tools: ## Build the programs that the tests run against into bin/tools/ (2 to 8 minutes, once)

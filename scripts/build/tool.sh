@@ -14,7 +14,7 @@ describe() {
 	case $1 in
 	vault)
 		module=vault package=github.com/hashicorp/vault flags=(-tags minimal) target=$BIN/vault
-		time="3 to 8 minutes, and as much again where the modules must be fetched over a slow line" ;;
+		time="5 to 15 minutes" ;;
 	opampsupervisor)
 		module=supervisor package=github.com/open-telemetry/opentelemetry-collector-contrib/cmd/opampsupervisor
 		time="1 to 2 minutes" ;;
