@@ -47,7 +47,7 @@ func (in *installation) supervisor(name string, server any) *supervisor {
 	defer log.Close()
 	cmd := exec.Command(in.program("opampsupervisor"), "--config", path)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, environment(), log, log
-	s.child, err = proc.Start(cmd)
+	s.child, err = proc.StartFor(cmd, syscall.SIGINT) // SIGTERM it does not handle
 	must(in.t, err)
 	in.t.Cleanup(func() {
 		s.stop()
@@ -59,7 +59,16 @@ func (in *installation) supervisor(name string, server any) *supervisor {
 }
 
 // stop ends the supervisor, which ends its collector.
-func (s *supervisor) stop() { s.child.End(syscall.SIGTERM, 20*time.Second) }
+func (s *supervisor) stop() {
+	collectors := proc.Children(s.child.PID())
+	s.child.End(syscall.SIGINT, 20*time.Second)
+	if !proc.Gone(collectors, 0) {
+		s.in.t.Logf("a collector outlived its supervisor")
+		for _, p := range collectors {
+			p.Signal(syscall.SIGKILL)
+		}
+	}
+}
 
 // bootstrapServer is the section for an agent with nothing but a token.
 func bootstrapServer(endpoint, token, ca string) map[string]any {

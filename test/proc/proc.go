@@ -46,10 +46,13 @@ type Child struct {
 	err    error
 }
 
-// Start starts a command as a child.
-func Start(cmd *exec.Cmd) (*Child, error) {
+// Start starts a command as a child. When we end without having ended it, it gets SIGTERM.
+func Start(cmd *exec.Cmd) (*Child, error) { return StartFor(cmd, syscall.SIGTERM) }
+
+// StartFor is Start for a program that ends in good order on another signal.
+func StartFor(cmd *exec.Cmd, end syscall.Signal) (*Child, error) {
 	c := &Child{cmd: cmd, exited: make(chan struct{})}
-	cmd.SysProcAttr = diesWithParent()
+	cmd.SysProcAttr = diesWithParent(end)
 	started := make(chan error, 1)
 	go func() {
 		// The kernel watches the thread, not the process, that started the child: keep

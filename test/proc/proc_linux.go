@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// diesWithParent makes the kernel end the child when the thread that started it
-// does. SIGTERM, not SIGKILL: Vault then ends its plugins before it goes.
-func diesWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+// diesWithParent makes the kernel send the child a signal when the thread that started it ends. Not SIGKILL: a program that
+// has children of its own, as Vault has its plugins, must get to end them.
+func diesWithParent(end syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: end}
 }
 
 // Children returns the processes whose parent is pid.

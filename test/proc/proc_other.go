@@ -11,7 +11,7 @@ import (
 
 // diesWithParent does nothing where the kernel has no such thing: there a Vault
 // whose parent was killed has to be ended by hand.
-func diesWithParent() *syscall.SysProcAttr { return nil }
+func diesWithParent(syscall.Signal) *syscall.SysProcAttr { return nil }
 
 // Children returns the processes whose parent is pid.
 func Children(pid int) []Process {
