@@ -28,5 +28,7 @@ func (b *backend) Idle() bool {
 
 // FailWith answers as a handler that fails with err.
 func (b *backend) FailWith(ctx context.Context, req *logical.Request, err error) (*logical.Response, error) {
-	return b.handle(func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) { return nil, err })(ctx, req, nil)
+	return b.handle(func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+		return nil, err
+	})(ctx, req, nil)
 }

@@ -187,6 +187,7 @@ func (m *mount) check(req *logical.Request, resp *logical.Response, err error) *
 func (m *mount) checkRefusal(req *logical.Request, resp *logical.Response, err error) *apitype.Error {
 	m.Helper()
 	status, shown := logical.RespondErrorCommon(req, resp, err)
+	logical.AdjustErrorStatusCode(&status, shown)
 	m.remember(shown.Error())
 	text := shown.Error()
 	if err != nil {
@@ -418,4 +419,27 @@ func allPaths(b *ampora.Backend, visit func(*framework.Path, logical.Operation, 
 			visit(p, op, h)
 		}
 	}
+}
+
+// equalJSON compares what two values look like to a client.
+func equalJSON(t testing.TB, a, b any) bool {
+	t.Helper()
+	x, err := json.Marshal(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Equal(x, y)
+}
+
+func toText(t testing.TB, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

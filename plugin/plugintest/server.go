@@ -151,8 +151,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	resp, err := s.Backend.HandleRequest(r.Context(), req)
-	if status, err := logical.RespondErrorCommon(req, resp, err); status != 0 && err != nil {
-		respond(w, status, map[string]any{"errors": []string{err.Error()}})
+	if status, shown := logical.RespondErrorCommon(req, resp, err); status != 0 {
+		respondError(w, req, status, err, shown)
 		return
 	}
 	switch {
@@ -164,6 +164,20 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		respond(w, http.StatusOK, map[string]any{"request_id": req.ID, "data": resp.Data, "warnings": resp.Warnings})
 	}
+}
+
+// respondError answers an error as Vault does: a coded error has its own status, and its text arrives in a list where the
+// request had a token.
+func respondError(w http.ResponseWriter, req *logical.Request, status int, err, shown error) {
+	texts := []string{}
+	if shown != nil {
+		logical.AdjustErrorStatusCode(&status, shown)
+		texts = append(texts, shown.Error())
+	}
+	if err != nil && req.DisplayName != "" {
+		texts[0] = "1 error occurred:\n\t* " + texts[0] + "\n\n"
+	}
+	respond(w, status, map[string]any{"errors": texts})
 }
 
 // serveVault answers the few calls with which a client minds its own token.
