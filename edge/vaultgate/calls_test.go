@@ -3,8 +3,10 @@ package vaultgate
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -320,5 +322,45 @@ func TestVaultVariablesAreHonoured(t *testing.T) {
 	t.Setenv("VAULT_CACERT", "/nonexistent")
 	if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "VAULT_") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestCallsShareOneConnectionOverTLS(t *testing.T) {
+	var connections, others atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			others.Add(1)
+		}
+		say(http.StatusOK, `{"data":{"ttl":0,"renewable":false,"revision":"e.1"}}`)(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.StartTLS()
+	defer server.Close()
+	t.Setenv("VAULT_ADDR", server.URL)
+	t.Setenv("VAULT_CACERT_BYTES", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	g, err := New(Options{Auth: AuthOptions{Token: "t"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Stop()
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if _, err := g.Sync(t.Context(), apitype.SyncRequest{}); err != nil {
+				t.Error(Cause(err))
+			}
+		})
+	}
+	all.Wait()
+	if connections.Load() != 1 || others.Load() != 0 {
+		t.Errorf("%d connections, %d requests not over HTTP/2", connections.Load(), others.Load())
 	}
 }

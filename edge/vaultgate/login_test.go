@@ -62,6 +62,16 @@ func testToken(t *testing.T, w *world) {
 			t.Errorf("ttl %s", ttl)
 		}
 	})
+	t.Run("is not to blame for a wrong mount", func(t *testing.T) {
+		t.Parallel()
+		g := startGate(t, Options{Vault: w.config(), Mount: "elsewhere", Auth: AuthOptions{Token: w.RootToken}})
+		if err := fails(t, g); !strings.Contains(err.Error(), "not mounted") {
+			t.Errorf("%v: %s", err, Cause(err))
+		}
+		if s := g.Status(); s.Up || !strings.Contains(s.Reason, "elsewhere") {
+			t.Errorf("status %+v", s)
+		}
+	})
 	t.Run("that is none is told so", func(t *testing.T) {
 		t.Parallel()
 		g := w.gate(t, AuthOptions{Token: "hvs.nosuchtoken"})
