@@ -1,0 +1,126 @@
+// Command bench measures Ampora beside what Vault and a bare OpAMP server do: everything in one run, on one real Vault with
+// Raft storage and a file audit device, the compared operations in turn, round by round. 'make bench' runs it.
+//
+// Machines differ and are busy, so the ratios are what counts; every figure is the median of its rounds.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// options are the sizes of a run.
+type options struct {
+	rounds      int
+	parallel    int
+	operations  int           // of each kind in a round, with 'parallel' in flight
+	alone       int           // of each kind in a round, with one in flight
+	counted     int           // of each kind when writes are counted
+	agents      int           // that are connected and idle
+	heartbeat   time.Duration // of an idle agent
+	settle      time.Duration // from the last connect to the reading of the memory
+	auditWindow time.Duration // over which the audit log of an idle edge is watched
+	reconnect   time.Duration // one round of reconnects
+	json        string
+	bareserver  string
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "agents" {
+		if err := runAgents(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "agents:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.IntVar(&o.rounds, "rounds", 7, "rounds of each comparison")
+	f.IntVar(&o.parallel, "parallel", 32, "requests in flight in the loaded rounds")
+	f.IntVar(&o.operations, "operations", 320, "operations of each kind in a loaded round")
+	f.IntVar(&o.alone, "alone", 50, "operations of each kind in a round with one in flight")
+	f.IntVar(&o.counted, "counted", 20, "operations of each kind when storage writes are counted")
+	f.IntVar(&o.agents, "agents", 2000, "idle agents on each server")
+	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "heartbeat of an idle agent")
+	f.DurationVar(&o.settle, "settle", 135*time.Second, "from the last connect to the reading of the memory: an idle Go program collects its garbage every two minutes")
+	f.DurationVar(&o.auditWindow, "audit-window", 60*time.Second, "how long the audit log of an idle edge is watched")
+	f.DurationVar(&o.reconnect, "reconnect", 2*time.Second, "length of one round of reconnects")
+	f.StringVar(&o.json, "json", "", "also write all figures to this `file`")
+	f.StringVar(&o.bareserver, "bareserver", "", "`program` to measure the edge against (test/bench/bareserver)")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if o.bareserver == "" || f.NArg() > 0 {
+		return o, errors.New("run this as scripts/bench.sh does: with --bareserver and flags only")
+	}
+	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.agents < 1 {
+		return o, errors.New("sizes must be at least 1")
+	}
+	return o, nil
+}
+
+// bench is one run.
+type bench struct {
+	options
+	dir     string // for the run's files; gone afterwards
+	started time.Time
+	vault   *vaultSide
+	agents  []identity // that have been enrolled
+	report  report
+}
+
+func run(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "ampora-bench-")
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o, dir: dir, started: time.Now()}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+
+	b.say("a Vault with Raft storage, a file audit device, the engine, AppRole and pki")
+	if b.vault, err = startVault(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.vault.stop()) }()
+	b.report.Environment = environment{
+		Processors: runtime.NumCPU(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH,
+		Vault: b.vault.version, Ampora: b.vault.ampora, Started: b.started.UTC().Format(time.RFC3339),
+	}
+	for _, stage := range []func(context.Context) error{b.measureWrites, b.measureRates, b.measureEdge} {
+		if err := stage(ctx); err != nil {
+			return err
+		}
+	}
+	b.report.Seconds = time.Since(b.started).Seconds()
+	if err := b.report.print(os.Stdout); err != nil || o.json == "" {
+		return err
+	}
+	return b.report.save(o.json)
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%4.0f s  %s\n", time.Since(b.started).Seconds(), fmt.Sprintf(format, args...))
+}
