@@ -38,7 +38,7 @@ func (m met) gone() bool { return m.revoked != nil && m.revoked.Deleted }
 
 // meet reads the rows of an agent and of its token and finishes what a crash left half-told: it stores records that are
 // not yet stored, deletes the row of a token that is spent, and removes an agent's row that has a tombstone. An empty
-// tokenID means that the agent's own row names its token. The caller holds the agent's lock.
+// tokenID leaves the token's row to whoever meets that. The caller holds the agent's lock.
 func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, error) {
 	var m met
 	var err error

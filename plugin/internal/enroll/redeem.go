@@ -98,6 +98,14 @@ func parseSource(text string) (netip.Addr, error) {
 	return a.Unmap().WithZone(""), nil
 }
 
+// formatSource is the address in its one spelling, or nothing when there is none.
+func formatSource(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
 // intake is a redemption request after every check that needs no state.
 type intake struct {
 	secret      token.Secret
@@ -179,7 +187,7 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	if err != nil {
 		return nil, err
 	}
-	origin = origin.ForAgent(agentID, in.SourceIP)
+	origin = origin.ForAgent(agentID, formatSource(k.source))
 	if m.agent != nil {
 		return e.redeemAgain(ctx, origin, tenant, cfg, set, m, k)
 	}
@@ -191,7 +199,7 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 		AgentID: agentID, DisplayName: in.DisplayName, InstanceUID: k.instanceUID, Description: in.Description, Capabilities: in.Capabilities,
 		Tenant: tokenRow.Tenant, Group: tokenRow.Group,
 		TokenID: tokenRow.TokenID, TokenHash: tokenRow.Hash, TokenExpiresAt: tokenRow.ExpiresAt,
-		EnrolledAt: e.Now().UTC(), SourceIP: in.SourceIP, KeyOrigin: settings.KeyOriginCSR,
+		EnrolledAt: e.Now().UTC(), RedeemedAt: e.Now().UTC(), SourceIP: formatSource(k.source), KeyOrigin: settings.KeyOriginCSR,
 	}
 	row.StateHash = apitype.StateHash(in.Description, in.DisplayName, in.Capabilities)
 	if row.DisplayName == "" {
@@ -302,7 +310,7 @@ func (e *Enroller) newLeaf(cfg apitype.Config, set *authority.Set, row *agentRow
 		Certificate: leaf.PEM, IssuerID: issuer.ID, Serial: leaf.Serial.String(), Generation: generation,
 		Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
 	}
-	row.IdempotencyHash, row.RedeemedAt = k.idempotency, e.Now().UTC()
+	row.IdempotencyHash = k.idempotency
 	return out, nil
 }
 

@@ -22,6 +22,11 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	if !ok || serial.Kind() != identity.KindLeaf || serial.AgentID() != in.AgentID {
 		return answer, apitype.Errorf(apitype.FieldInvalid, "serial_number is no serial of this agent's leaf")
 	}
+	source, err := parseSource(in.SourceIP)
+	if err != nil {
+		return answer, err
+	}
+	in.SourceIP = formatSource(source)
 	m, release, err := e.metAgent(ctx, tenant, in.AgentID)
 	if apitype.CodeOf(err) == apitype.AgentUnknown {
 		return answer, nil

@@ -90,7 +90,8 @@ type agentRow struct {
 
 	Leaf leafRow `json:"leaf"`
 
-	// Of the redemption that made Leaf: what the same request may be recognised by.
+	// Of the redemption: what the same request may be recognised by. A repetition that gets a fresh leaf does not move
+	// RedeemedAt, or it could be repeated for ever.
 	CSRKeyHash      []byte    `json:"csr_key_hash,omitempty"`     // SHA-256 of the key's SPKI; absent for a server-made key
 	IdempotencyHash []byte    `json:"idempotency_hash,omitempty"` // SHA-256
 	RedeemedAt      time.Time `json:"redeemed_at"`
