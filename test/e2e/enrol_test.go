@@ -29,6 +29,7 @@ func TestEnrollNeedsNothingButAToken(t *testing.T) {
 	e := in.edge("one")
 	for _, transport := range []string{"wss", "https"} {
 		t.Run(transport, func(t *testing.T) {
+			in := in.within(t)
 			issued := in.token()
 			out := filepath.Join(t.TempDir(), "identity")
 			said, ok := in.enroll(e.endpoint(transport), issued.Token, out)
@@ -85,6 +86,7 @@ func TestAgentOnOpampGoEnrolsAndComesBack(t *testing.T) {
 		{"plain HTTP with a key from the server", "https", []string{"--server-key"}, "server"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			in := in.within(t)
 			issued := in.token()
 			state := filepath.Join(t.TempDir(), "state")
 			a := in.agent(e.endpoint(c.scheme), issued.Token, state, c.arguments...)

@@ -8,12 +8,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +75,13 @@ func install(t *testing.T, arguments ...string) *installation {
 	}
 	in.ca = in.write("ca.pem", bundle.Bundle)
 	return in
+}
+
+// within is the installation for a subtest: what it starts there ends there.
+func (in *installation) within(t *testing.T) *installation {
+	sub := *in
+	sub.t = t
+	return &sub
 }
 
 // setup runs 'ampora setup' and returns what it printed.
@@ -232,6 +242,9 @@ func (s *secrets) watch(path string) {
 	s.files = append(s.files, path)
 }
 
+// secretForms are what tokens of Vault and private keys look like, also those that the test never saw.
+var secretForms = regexp.MustCompile(`hv[sb]\.[A-Za-z0-9_-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY|amp-[bp]s\.[a-z2-7]{52}`)
+
 // findSecrets searches everything that the installation has written. Vault's storage is searched as it lies on the disk and
 // as it is behind Vault's own encryption.
 func (in *installation) findSecrets() {
@@ -245,28 +258,33 @@ func (in *installation) findSecrets() {
 			}
 		}
 	}
-	files := append([]string{in.vault.AuditLog(), in.vault.ServerLog()}, in.secrets.files...)
-	for _, dir := range []string{in.vault.DataDir()} {
-		_ = filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
-			if err == nil && entry.Type().IsRegular() {
-				files = append(files, path)
-			}
-			return nil
-		})
-	}
-	for _, path := range files {
+	for _, path := range append([]string{in.vault.AuditLog(), in.vault.ServerLog()}, in.secrets.files...) {
 		content, err := os.ReadFile(path)
-		if err != nil && !os.IsNotExist(err) { // Raft tidies its snapshots
-			in.t.Errorf("searching for secrets: %v", err)
+		if err != nil || len(content) == 0 {
+			in.t.Errorf("searching for secrets: %s: %d bytes, %v", path, len(content), err)
 		}
 		search(filepath.Base(path), content)
+		if found := secretForms.FindString(string(content)); found != "" {
+			in.t.Errorf("LEAK: something of the form %q stands in %s", found[:10], filepath.Base(path))
+		}
+	}
+	err := filepath.WalkDir(in.vault.DataDir(), func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		search(filepath.Base(path), content)
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // Raft tidies its snapshots
+		in.t.Errorf("searching for secrets: %v", err)
 	}
 	rows, err := in.rawStorage()
 	if err != nil {
 		in.t.Errorf("searching for secrets: %v", err)
 	}
-	if len(rows) == 0 {
-		in.t.Error("searching for secrets: the engine has no storage")
+	if !bytes.Contains(rows["config"], []byte("north.example")) {
+		in.t.Error("searching for secrets: the engine's storage cannot be read")
 	}
 	for key, value := range rows {
 		search("the row "+key, append([]byte(key+"\n"), value...))

@@ -27,7 +27,7 @@ func TestVaultIsAwayAndComesBack(t *testing.T) {
 
 	unavailable := func(why string) {
 		t.Helper()
-		refusal := e.mustPost("Bearer "+tried.Token, nil, message(newCSR()))
+		refusal := e.mustPost(t, "Bearer "+tried.Token, nil, message(newCSR()))
 		seconds, err := strconv.Atoi(refusal.header.Get("Retry-After"))
 		if refusal.status != http.StatusServiceUnavailable || refusal.code != apitype.VaultUnavailable || err != nil || seconds < 1 || seconds > 60 {
 			t.Errorf("while Vault is %s a token is answered with %d %s, Retry-After %q", why, refusal.status, refusal.code, refusal.header.Get("Retry-After"))
@@ -61,7 +61,7 @@ func TestVaultIsAwayAndComesBack(t *testing.T) {
 
 	patient.awaitEnrolled()
 	in.wantEnrolled(waiting)
-	if a := e.mustPost("Bearer "+tried.Token, nil, message(newCSR())); a.status != http.StatusOK || a.reply.GetConnectionSettings() == nil {
+	if a := e.mustPost(t, "Bearer "+tried.Token, nil, message(newCSR())); a.status != http.StatusOK || a.reply.GetConnectionSettings() == nil {
 		t.Errorf("the token that was refused meanwhile: %d %s %s", a.status, a.code, a.text)
 	}
 	in.wantEnrolled(tried)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -114,13 +115,13 @@ func (e *edge) post(authorization string, cert *tls.Certificate, body []byte, he
 	return a, nil
 }
 
-// mustPost is post for the test's own goroutine.
-func (e *edge) mustPost(authorization string, cert *tls.Certificate, m *protobufs.AgentToServer, header ...string) *answer {
-	e.t.Helper()
+// mustPost is post for a test's own goroutine.
+func (e *edge) mustPost(t *testing.T, authorization string, cert *tls.Certificate, m *protobufs.AgentToServer, header ...string) *answer {
+	t.Helper()
 	body, err := proto.Marshal(m)
-	must(e.t, err)
+	must(t, err)
 	a, err := e.post(authorization, cert, body, header...)
-	must(e.t, err)
+	must(t, err)
 	return a
 }
 
