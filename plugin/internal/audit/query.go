@@ -91,6 +91,7 @@ func (l *Log) Page(ctx context.Context, q Query) ([]apitype.Event, string, error
 }
 
 func (q Query) matches(t time.Time, e apitype.Event) bool {
+	t = t.Truncate(time.Millisecond) // as the event shows it, so that its own time as a bound includes it
 	return (q.Tenant == nil || *q.Tenant == e.Tenant) &&
 		(q.EntityType == "" || q.EntityType == e.EntityType) &&
 		(q.EntityID == "" || q.EntityID == e.EntityID) &&

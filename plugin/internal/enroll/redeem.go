@@ -61,6 +61,9 @@ func (e *Enroller) Check(ctx context.Context, tenant string, in apitype.RedeemCh
 func (m met) redeemable(tenant string, secret token.Secret, source netip.Addr, now time.Time) (*tokenRow, error) {
 	hash := secret.Hash()
 	switch t := m.token; {
+	case m.agent != nil && hash.Equal(m.agent.TokenHash) && !inTenant(tenant, m.agent.Tenant),
+		m.gone() && !inTenant(tenant, m.revoked.Tenant):
+		return nil, apitype.Errorf(apitype.TenantMismatch, "the token belongs elsewhere")
 	case m.agent != nil && hash.Equal(m.agent.TokenHash), m.gone():
 		return nil, apitype.Errorf(apitype.TokenRedeemed, "the token has made its agent")
 	case t == nil, !hash.Equal(t.Hash):
