@@ -151,7 +151,7 @@ func lookup(ctx context.Context, v *vaultapi.Client, token string) (lease, error
 }
 
 var (
-	errTokenDead = errors.New("Vault does not know the token (any more)")
+	errTokenDead = errors.New("the token is unknown to Vault, or no longer known")
 	errNoLookup  = errors.New("the token's policies do not let it look itself up")
 )
 
@@ -165,6 +165,7 @@ func ask(ctx context.Context, v *vaultapi.Client, method, path, token string) (*
 			return nil, err
 		}
 	}
+	//lint:ignore SA1019 the only call of the library that takes a token with the request instead of changing the client's
 	resp, err := v.RawRequestWithContext(ctx, r)
 	if resp != nil {
 		defer resp.Body.Close()

@@ -364,3 +364,56 @@ func TestCallsShareOneConnectionOverTLS(t *testing.T) {
 		t.Errorf("%d connections, %d requests not over HTTP/2", connections.Load(), others.Load())
 	}
 }
+
+// A token may be taken back while there is no way to a new one: nobody is kept waiting for it.
+func TestWithoutATokenCallsFailAtOnce(t *testing.T) {
+	var dead atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case dead.Load():
+			say(http.StatusForbidden, `{"errors":["2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n"]}`)(w, r)
+		case r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/lookup-self"):
+			say(http.StatusOK, `{"data":{"ttl":3600,"renewable":true}}`)(w, r)
+		default:
+			say(http.StatusOK, `{"data":{"revision":"e.1"}}`)(w, r)
+		}
+	}))
+	defer server.Close()
+	config := vaultapi.DefaultConfig()
+	config.Address = server.URL
+	g, err := New(Options{Vault: config, Auth: AuthOptions{Token: "t"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Stop()
+	if _, err := g.Sync(t.Context(), apitype.SyncRequest{}); err != nil {
+		t.Fatal(Cause(err))
+	}
+	dead.Store(true)
+	for range 3 {
+		began := time.Now()
+		_, err := g.Sync(t.Context(), apitype.SyncRequest{})
+		if apitype.CodeOf(err) != apitype.VaultUnavailable || !errors.Is(err, errTokenDead) {
+			t.Errorf("%v: %s", err, Cause(err))
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("took %s", took)
+		}
+	}
+	if g.keeper.ttl() != 0 {
+		t.Errorf("ttl %s without a token", g.keeper.ttl())
+	}
+	// When the token is taken again (an operator restored Vault), the gate finds out by itself.
+	dead.Store(false)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if _, err := g.Sync(t.Context(), apitype.SyncRequest{}); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("never again")
+		}
+	}
+}
