@@ -76,6 +76,7 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 			return fmt.Errorf("client: %w", err)
 		}
 	}
+	//lint:ignore SA1019 its successor WriteRawWithContext ends the context before the body has been read
 	resp, err := c.vault.RawRequestWithContext(ctx, r)
 	if resp != nil {
 		defer resp.Body.Close()

@@ -137,7 +137,8 @@ func served(t *testing.T, v *vaulttest.Vault) []string {
 	t.Helper()
 	r := v.Client().NewRequest(http.MethodGet, "/v1/sys/internal/specs/openapi")
 	r.Params.Set("generic_mount_paths", "false")
-	resp, err := v.Client().RawRequestWithContext(t.Context(), r) //nolint:staticcheck // the specification is no secret of Vault's shape
+	//lint:ignore SA1019 the specification is no secret of Vault's shape
+	resp, err := v.Client().RawRequestWithContext(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +192,8 @@ func allowed(t *testing.T, c *vault.Client, op, path string) bool {
 			r.Headers.Set("Content-Type", "application/merge-patch+json")
 		}
 	}
-	resp, err := c.RawRequestWithContext(t.Context(), r) //nolint:staticcheck // the status is what is looked for
+	//lint:ignore SA1019 the status is what is looked for
+	resp, err := c.RawRequestWithContext(t.Context(), r)
 	if resp == nil {
 		t.Fatalf("%s %s: %v", op, path, err)
 	}

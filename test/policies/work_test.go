@@ -34,7 +34,8 @@ func TestEachRoleDoesItsWorkWithItsPolicyAlone(t *testing.T) {
 	issuer, edge, operator, auditor := hands[policies.TokenIssuer], hands[policies.Edge], hands[policies.Operator], hands[policies.Auditor]
 
 	// Without data, as 'vault write -f' sends it.
-	resp, err := issuer.Vault().RawRequestWithContext(ctx, issuer.Vault().NewRequest(http.MethodPut, "/v1/ampora/tokens/issue")) //nolint:staticcheck // the body is what is tried
+	//lint:ignore SA1019 the body is what is tried
+	resp, err := issuer.Vault().RawRequestWithContext(ctx, issuer.Vault().NewRequest(http.MethodPut, "/v1/ampora/tokens/issue"))
 	must(t, err)
 	var answer struct {
 		Data apitype.IssuedToken `json:"data"`
