@@ -184,8 +184,11 @@ func (e *Edge) serve(name string, l net.Listener, s *http.Server, withTLS bool) 
 	}()
 	e.cleanups.add(name, func(ctx context.Context) error {
 		err := s.Shutdown(ctx)
+		if errors.Is(err, net.ErrClosed) { // the drain has closed the listener already
+			err = nil
+		}
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			_ = s.Close() // the error above says it all
 		}
 		<-done
 		return err

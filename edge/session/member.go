@@ -71,9 +71,11 @@ func (m *member) Connected(conn Conn) {
 func (m *member) begin() {
 	d := m.desk
 	d.Metrics.Sessions.WithLabelValues(string(m.transport), string(KindAgent)).Inc()
-	if d.live.add(m) {
+	if others := d.live.add(m); others > 0 {
 		d.Metrics.DuplicateSessions.Inc()
-		d.Logger.Info("a second live session of one certificate", m.LogFields()...)
+		if others == 1 { // it tells little that a third one came, too
+			d.Logger.Info("a second live session of one certificate", m.LogFields()...)
+		}
 	}
 	if code := m.fate(d.Trust.Current(), time.Now()); code != "" {
 		m.shut(code)

@@ -18,18 +18,20 @@ type registry struct {
 
 func newRegistry() *registry { return &registry{byAgent: make(map[[16]byte]*member)} }
 
-// add reports whether another session of the same leaf was live already.
-func (r *registry) add(m *member) (duplicate bool) {
+// add answers how many other sessions of the same leaf were live already.
+func (r *registry) add(m *member) (others int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := m.agentKey()
 	for s := r.byAgent[key]; s != nil; s = s.sibling {
-		duplicate = duplicate || s.serial == m.serial
+		if s.serial == m.serial {
+			others++
+		}
 	}
 	m.sibling = r.byAgent[key]
 	r.byAgent[key] = m
 	r.count++
-	return duplicate
+	return others
 }
 
 func (r *registry) remove(m *member) {
