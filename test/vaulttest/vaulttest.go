@@ -62,7 +62,8 @@ type Vault struct {
 // node is what one member of a cluster needs, so that there may be more than one.
 type node struct {
 	id      string
-	dir     string // everything the node has on disk
+	dir     string   // everything the node has on disk
+	mark    *os.File // open while dir is ours
 	binary  string
 	options Options
 	tcp     string // API listener, host:port
@@ -88,17 +89,14 @@ func Run(ctx context.Context, o Options) (*Vault, error) {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
 	}
-	dir, err := os.MkdirTemp("", "ampora-vault-")
+	sweep(os.TempDir())
+	dir, mark, err := makeDir(os.TempDir())
 	if err != nil {
-		return nil, err
-	}
-	// Vault wants its plugin directory without symbolic links.
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
 	v := &Vault{
 		PluginDir: filepath.Join(dir, "plugins"),
-		node:      node{id: "node-1", dir: dir, binary: o.Binary, options: o},
+		node:      node{id: "node-1", dir: dir, mark: mark, binary: o.Binary, options: o},
 		commands:  map[string][]string{},
 	}
 	if err := v.begin(ctx); err != nil {
@@ -246,7 +244,9 @@ func (v *Vault) Pid() int {
 // called more than once.
 func (v *Vault) Stop() error {
 	v.node.end(syscall.SIGTERM)
-	return os.RemoveAll(v.node.dir)
+	err := os.RemoveAll(v.node.dir)
+	v.node.mark.Close()
+	return err
 }
 
 // Kill ends Vault like a power failure, with its plugins. The data stays for Restart.

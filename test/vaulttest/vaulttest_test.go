@@ -247,6 +247,25 @@ func TestTakenPortIsReported(t *testing.T) {
 	}
 }
 
+func TestFilesOfDeadOwnersAreSwept(t *testing.T) {
+	tmp := t.TempDir()
+	alive, mark, err := makeDir(tmp)
+	must(t, err)
+	defer mark.Close()
+	dead, deadMark, err := makeDir(tmp)
+	must(t, err)
+	must(t, os.WriteFile(dead+"/data", nil, 0o600))
+	must(t, deadMark.Close()) // as the end of its process does
+	unmarked := tmp + "/" + dirPrefix + "unmarked"
+	must(t, os.Mkdir(unmarked, 0o700))
+	sweep(tmp)
+	for dir, stays := range map[string]bool{alive: true, unmarked: true, dead: false} {
+		if _, err := os.Stat(dir); os.IsNotExist(err) == stays {
+			t.Errorf("%s stays: %v, want %v", dir, !stays, stays)
+		}
+	}
+}
+
 func TestMissingProgramNamesItsTarget(t *testing.T) {
 	t.Setenv("AMPORA_BIN", t.TempDir())
 	for name, target := range map[string]string{"vault": "vault", "ampora": "build", "ampora-edge": "build", ampora: "build", "otelcol": "tools"} {
