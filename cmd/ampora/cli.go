@@ -6,6 +6,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/ampora/ampora/cmd/ampora/internal/console"
+	"github.com/ampora/ampora/cmd/ampora/internal/dev"
 	"github.com/ampora/ampora/cmd/ampora/internal/enroll"
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
 	"github.com/ampora/ampora/cmd/ampora/internal/inspect"
@@ -18,6 +19,7 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
 	Enroll  enroll.Cmd  `cmd:"" help:"Turn a bootstrap token into an agent's identity on disk."`
+	Dev     dev.Cmd     `cmd:"" help:"Run a throw-away installation on this machine: Vault, plugin, edge, all set up."`
 	Inspect inspect.Cmd `cmd:"" help:"Tell offline what a token, certificate or key is, and whether it was copied intact."`
 	Setup   setup.Cmd   `cmd:"" help:"Bring a Vault to the state that Ampora needs: plugin, mount, issuer, policies, edges."`
 }

@@ -40,7 +40,7 @@ func certificateItem(der []byte, now time.Time) (Item, *x509.Certificate) {
 	case now.Before(cert.NotBefore):
 		item.Intact, item.Problem = false, "it is not valid yet, by the clock of this machine"
 	case item.Problem == "":
-		f.add("valid_for", cert.NotAfter.Sub(now).Round(time.Minute).String())
+		f.add("valid_for", lasting(cert.NotAfter.Sub(now)))
 	}
 	return item, cert
 }
@@ -189,4 +189,12 @@ func namesOf(cert *x509.Certificate) []string {
 		names = append(names, u.String())
 	}
 	return names
+}
+
+// lasting spells a time left as people count it.
+func lasting(d time.Duration) string {
+	if days := int(d.Hours() / 24); days > 1 {
+		return fmt.Sprintf("%d days", days)
+	}
+	return d.Round(time.Minute).String()
 }
