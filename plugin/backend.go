@@ -114,7 +114,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 		}
 	}()
 	resp, err = b.Backend.HandleRequest(ctx, req)
-	return b.hideValues(resp), err
+	return b.hideValues(req, resp), err
 }
 
 // initialize must be quick, for the unsealing of the whole Vault waits for it.

@@ -3,6 +3,7 @@ package ampora
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -33,7 +34,11 @@ func decode[T any](data *framework.FieldData) (T, error) {
 		return out, fmt.Errorf("decoding: %w", err)
 	}
 	if err := json.Unmarshal(text, &out); err != nil {
-		return out, apitype.Errorf(apitype.FieldInvalid, "a field has the wrong type")
+		field := "a field"
+		if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+			field, _, _ = strings.Cut(wrong.Field, ".")
+		}
+		return out, apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
 	}
 	return out, nil
 }

@@ -43,27 +43,37 @@ func (b *backend) handle(h handler) framework.OperationFunc {
 
 func coded(e *apitype.Error) error { return logical.CodedError(e.Code.VaultStatus(), e.Error()) }
 
-// failedField finds the field's name in the framework's words for a value that has the wrong type.
-var failedField = regexp.MustCompile(`field "([a-z_]{1,64})"`)
+// failedField finds the field's name in the framework's words for a value that has the wrong type. The value comes after it.
+var failedField = regexp.MustCompile(`^Field validation failed: error converting input for field "([a-z_]{1,64})"`)
 
-// hideValues replaces the framework's complaint about a field's type, which quotes the value, by one that names the field
-// only: Vault's audit log prints errors in the clear, and the value may be a secret.
-func (b *backend) hideValues(resp *logical.Response) *logical.Response {
-	if resp == nil || !resp.IsError() {
-		return resp
+// hideValues replaces what the framework itself says and quotes of the request, because Vault's audit log prints errors and
+// warnings in the clear, and a value, or a name that we do not know, may be a secret.
+func (b *backend) hideValues(req *logical.Request, resp *logical.Response) *logical.Response {
+	if resp == nil {
+		return nil
 	}
-	text := resp.Error().Error()
-	if !strings.HasPrefix(text, "Field validation failed") {
-		return resp
+	if resp.IsError() && strings.HasPrefix(resp.Error().Error(), "Field validation failed") {
+		field := "a field"
+		if m := failedField.FindStringSubmatch(resp.Error().Error()); m != nil && b.knowsField(m[1]) {
+			field = m[1]
+		}
+		return logical.ErrorResponse(apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field).Error())
 	}
-	field := "a field"
-	if m := failedField.FindAllStringSubmatch(text, -1); len(m) > 0 {
-		if last := m[len(m)-1][1]; b.knowsField(last) {
-			field = last
+	for name := range req.Data {
+		if !fieldLike.MatchString(name) {
+			for i, w := range resp.Warnings {
+				if strings.HasPrefix(w, "Endpoint ignored these unrecognized parameters") {
+					resp.Warnings[i] = "Endpoint ignored unrecognized parameters"
+				}
+			}
+			break
 		}
 	}
-	return logical.ErrorResponse(apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field).Error())
+	return resp
 }
+
+// fieldLike is what a mistyped field's name looks like, and no secret does.
+var fieldLike = regexp.MustCompile(`^[a-z_]{1,32}$`)
 
 func (b *backend) knowsField(name string) bool {
 	for _, p := range b.Paths {

@@ -32,3 +32,6 @@ func (b *backend) FailWith(ctx context.Context, req *logical.Request, err error)
 		return nil, err
 	})(ctx, req, nil)
 }
+
+// InvalidateKey is Vault's word that another node wrote the key.
+func (b *backend) InvalidateKey(ctx context.Context, key string) { b.invalidate(ctx, key) }

@@ -7,12 +7,20 @@ import (
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/ca"
+	"github.com/ampora/ampora/plugin/internal/name"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
+func parse(in apitype.CARootRequest) (ca.KeySpec, error) {
+	if err := name.Text("common_name", in.CommonName, name.MaxLabel); err != nil {
+		return ca.KeySpec{}, err
+	}
+	return ca.ParseKeySpec(in.KeyType, in.KeyBits)
+}
+
 // NewRoot makes a self-signed issuer. The first issuer of a mount becomes active at once; a later one waits as a draft.
 func (a *Authority) NewRoot(ctx context.Context, origin audit.Origin, in apitype.CARootRequest) (apitype.CAIssuer, error) {
-	spec, err := ca.ParseKeySpec(in.KeyType, in.KeyBits)
+	spec, err := parse(in)
 	if err != nil {
 		return apitype.CAIssuer{}, err
 	}
@@ -50,7 +58,7 @@ func (a *Authority) NewRoot(ctx context.Context, origin audit.Origin, in apitype
 // NewIntermediate makes a draft issuer and answers the CSR for its key.
 func (a *Authority) NewIntermediate(ctx context.Context, origin audit.Origin, in apitype.CARootRequest) (apitype.CAIntermediateResponse, error) {
 	var none apitype.CAIntermediateResponse
-	spec, err := ca.ParseKeySpec(in.KeyType, in.KeyBits)
+	spec, err := parse(in)
 	if err != nil {
 		return none, err
 	}

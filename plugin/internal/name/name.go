@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/token"
 	"github.com/google/uuid"
 )
 
@@ -37,8 +38,8 @@ const (
 	MaxDescription = 64 << 10
 )
 
-// Text refuses free text that is too long, is no UTF-8 or holds control or invisible formatting characters, which could
-// make a log lie.
+// Text refuses free text that is too long, is no UTF-8, holds control or invisible formatting characters, which could make
+// a log lie, or holds one of our secrets, pasted into the wrong field.
 func Text(field, value string, limit int) error {
 	if len(value) > limit {
 		return apitype.Errorf(apitype.FieldInvalid, "%s is longer than %d bytes", field, limit)
@@ -46,12 +47,21 @@ func Text(field, value string, limit int) error {
 	if !utf8.ValidString(value) {
 		return apitype.Errorf(apitype.FieldInvalid, "%s is no UTF-8", field)
 	}
+	if HoldsSecret(value) {
+		return apitype.Errorf(apitype.FieldInvalid, "%s holds a secret", field)
+	}
 	for _, r := range value {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return apitype.Errorf(apitype.FieldInvalid, "%s holds control characters", field)
 		}
 	}
 	return nil
+}
+
+// HoldsSecret reports whether the text holds one of our secrets, or most of one.
+func HoldsSecret(text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(text, string(token.Bootstrap)+".") || strings.Contains(text, string(token.PoolSecret)+".")
 }
 
 // CheckID refuses with the given code what is no UUID in canonical form, so that nothing else ever becomes a storage key.

@@ -3,6 +3,7 @@ package settings
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -44,6 +45,14 @@ func validate(c *apitype.Config) error {
 	for _, d := range c.EdgeAllowedDomains {
 		if len(d) > 253 || !domain.MatchString(d) {
 			return invalid("edge_allowed_domains", "must be domain names in lower case")
+		}
+	}
+	for field, texts := range map[string][]string{
+		"trust_domain": {c.TrustDomain}, "endpoint": {c.Endpoint}, "federation_url": {c.FederationURL},
+		"crl_distribution_points": c.CRLDistributionPoints, "ocsp_servers": c.OCSPServers, "edge_allowed_domains": c.EdgeAllowedDomains,
+	} {
+		if slices.ContainsFunc(texts, name.HoldsSecret) {
+			return invalid(field, "holds a secret")
 		}
 	}
 	switch c.KeyOrigin {
