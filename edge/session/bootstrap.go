@@ -39,6 +39,9 @@ type bootstrap struct {
 // maxCSR is how long a CSR may be, in bytes: one for RSA-4096 has about 1,700.
 const maxCSR = 16 << 10
 
+// openKeyTTL is how long the engine gives the same answer for the same idempotency key.
+const openKeyTTL = 10 * time.Minute
+
 // openBootstrap lets a good token in. One session per token and edge may be on its way to a redemption.
 func (d *Desk) openBootstrap(ctx context.Context, c Caller, secret token.Secret, s *trust.Snapshot) (Session, error) {
 	if _, refusal := endpoint(d.Advertise, s, c.Transport); refusal != nil {
@@ -52,7 +55,9 @@ func (d *Desk) openBootstrap(ctx context.Context, c Caller, secret token.Secret,
 		d.release(b)
 		return nil, refusef(apitype.RateLimited, "this token is being tried too often")
 	}
-	if _, err := d.checkToken(ctx, c, secret); err != nil {
+	if key, open := d.openKeys.get(secret.ID()); open {
+		b.key = key // the redemption itself will tell: a check might call the token spent
+	} else if _, err := d.checkToken(ctx, c, secret); err != nil {
 		d.release(b)
 		return nil, err
 	}
@@ -250,6 +255,15 @@ func (b *bootstrap) askForIdentity(ctx context.Context, csr string) (*Offer, err
 		DisplayName: b.first.DisplayName, Description: b.first.Description, Capabilities: b.first.Capabilities,
 		SourceIP: text(b.source), IdempotencyKey: b.key,
 	})
+	if apitype.CodeOf(err) == apitype.OutcomeUnknown {
+		// The token may be spent on an answer that never arrived. An agent that comes back with it here asks under the
+		// same key, for which the engine gives that answer.
+		d.openKeys.put(b.secret.ID(), b.key, openKeyTTL)
+		return nil, err
+	}
+	if err == nil || !refuse(err).Passing() {
+		d.openKeys.forget(b.secret.ID()) // a clear answer
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -86,6 +86,7 @@ type Desk struct {
 
 	deadTokens *memory[string, *apitype.Error]          // token ids that Vault has refused for good
 	outLeaves  *memory[identity.Serial, *apitype.Error] // leaves that Vault has answered are not to be served
+	openKeys   *memory[string, string]                  // idempotency keys, by token id, of redemptions without a clear answer
 
 	draining atomic.Bool
 	live     *registry
@@ -108,6 +109,7 @@ func NewDesk(o Options) *Desk {
 		deadTokens: newMemory[string, *apitype.Error](rememberedTokens),
 		outLeaves:  newMemory[identity.Serial, *apitype.Error](rememberedAgents),
 		live:       newRegistry(),
+		openKeys:   newMemory[string, string](rememberedTokens),
 		redeeming:  make(map[string]*bootstrap),
 	}
 	d.polls = newPolling(d)

@@ -48,4 +48,10 @@ func (m *memory[K, V]) get(key K) (V, bool) {
 	return r.value, true
 }
 
+func (m *memory[K, V]) forget(key K) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lru.Remove(key)
+}
+
 func stack() string { return string(debug.Stack()) }

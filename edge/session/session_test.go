@@ -21,6 +21,7 @@ import (
 	"github.com/ampora/ampora/edge/trust"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/identity"
+	"github.com/ampora/ampora/plugin/token"
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
@@ -415,5 +416,52 @@ func TestRefusalsHaveACodeAndAWait(t *testing.T) {
 	}
 	if r := refuse(errors.New("secret inside")); r.Err.Code != apitype.Internal || strings.Contains(r.Error(), "secret") {
 		t.Errorf("a foreign error becomes %v", r)
+	}
+}
+
+// forgetful loses the answer of the first redemption.
+type forgetful struct {
+	engine
+	keys []string
+}
+
+func (f *forgetful) RedeemCheck(context.Context, apitype.RedeemCheckRequest) (*apitype.RedeemCheckResponse, error) {
+	if len(f.keys) > 0 {
+		return nil, apitype.Errorf(apitype.TokenRedeemed, "")
+	}
+	return &apitype.RedeemCheckResponse{}, nil
+}
+
+func (f *forgetful) Redeem(_ context.Context, in apitype.RedeemRequest) (*apitype.Identity, error) {
+	f.keys = append(f.keys, in.IdempotencyKey)
+	if len(f.keys) == 1 {
+		return nil, apitype.Errorf(apitype.OutcomeUnknown, "")
+	}
+	return &apitype.Identity{Certificate: "C", PrivateKey: "K"}, nil
+}
+
+func TestAnAgentWhoseAnswerWasLostComesBackUnderTheSameKey(t *testing.T) {
+	f := &forgetful{}
+	d := newTestDesk(t, newAuthority(t), &f.engine)
+	d.Issuer = f
+	caller := Caller{Transport: HTTP, Authorization: []string{"Bearer " + token.New(token.Bootstrap).Reveal()}}
+	message := Message{InstanceUID: uuid.NewString(), Capabilities: apitype.CapabilityAcceptsOpAMP}
+	come := func() *Reply {
+		t.Helper()
+		s, err := d.Admit(t.Context(), caller)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Closed()
+		return s.Message(t.Context(), message)
+	}
+	if first := come(); first.Refusal == nil || !first.Refusal.Passing() {
+		t.Fatalf("the first answer is %+v", first)
+	}
+	if second := come(); second.Offer == nil || f.keys[0] != f.keys[1] {
+		t.Fatalf("the second answer is %+v under %v", second, f.keys)
+	}
+	if _, err := d.Admit(t.Context(), caller); apitype.CodeOf(err) != apitype.TokenRedeemed {
+		t.Errorf("a third time gives %v", err)
 	}
 }
