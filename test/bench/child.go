@@ -75,9 +75,9 @@ func (c *child) resident() (int64, error) {
 	return 0, errNoProc
 }
 
-// processor is how much processor time the child has used. The kernel counts it in hundredths of a second.
-func (c *child) processor() (time.Duration, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.PID()))
+// processor is how much processor time the process has used. The kernel counts it in hundredths of a second.
+func processor(pid int) (time.Duration, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, errNoProc
 	}

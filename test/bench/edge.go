@@ -280,7 +280,7 @@ func (b *bench) measureReconnects(ctx context.Context, agents *child, servers []
 		for turn := range servers {
 			i := (turn + round) % len(servers)
 			s := servers[i]
-			before, err := s.processor()
+			before, err := processor(s.PID())
 			if err != nil {
 				return err
 			}
@@ -288,7 +288,7 @@ func (b *bench) measureReconnects(ctx context.Context, agents *child, servers []
 			if err != nil {
 				return err
 			}
-			after, err := s.processor()
+			after, err := processor(s.PID())
 			if err != nil {
 				return err
 			}

@@ -63,7 +63,7 @@ func (b *bench) measureRates(ctx context.Context) error {
 		parallel, size int
 	}{{"loaded", b.parallel, b.operations}, {"alone", 1, b.alone}} {
 		b.say("issuing and enrolling, %d in flight: %d rounds of %d", load.parallel, b.rounds, load.size)
-		results := make([]figures, len(contests))
+		results, costs := make([]figures, len(contests)), make([]figures, len(contests))
 		for round := range b.rounds + 1 { // the first one warms up
 			all, err := newApplicants(load.size)
 			if err != nil {
@@ -73,17 +73,27 @@ func (b *bench) measureRates(ctx context.Context) error {
 				both := []struct {
 					do   operation
 					into *[]float64
-				}{{c.ours, &results[i].Ours}, {c.theirs, &results[i].Theirs}}
+					cost *[]float64
+				}{{c.ours, &results[i].Ours, &costs[i].Ours}, {c.theirs, &results[i].Theirs, &costs[i].Theirs}}
 				if round%2 == 1 {
 					slices.Reverse(both)
 				}
 				for _, side := range both {
+					before, err := v.processor()
+					if err != nil {
+						return err
+					}
 					rate, err := perSecond(ctx, all, load.parallel, side.do)
 					if err != nil {
 						return fmt.Errorf("%s: %w", c.what, err)
 					}
+					after, err := v.processor()
+					if err != nil {
+						return err
+					}
 					if round > 0 {
 						*side.into = append(*side.into, rate)
+						*side.cost = append(*side.cost, float64(after-before)/float64(time.Millisecond)/float64(len(all)))
 					}
 				}
 			}
@@ -94,6 +104,8 @@ func (b *bench) measureRates(ctx context.Context) error {
 		for i, c := range contests {
 			results[i].What, results[i].Unit = fmt.Sprintf("%s, %d in flight", c.what, load.parallel), "per second"
 			b.report.add(c.key+"-"+load.key, results[i])
+			costs[i].What, costs[i].Unit = "  processor time of Vault and the engine for one", "ms"
+			b.report.add(c.key+"-cost-"+load.key, costs[i])
 		}
 	}
 	return nil

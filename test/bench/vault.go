@@ -58,6 +58,19 @@ func startVault(ctx context.Context) (*vaultSide, error) {
 
 func (v *vaultSide) stop() error { return v.server.Stop() }
 
+// processor is how much processor time Vault and the engine's process have used.
+func (v *vaultSide) processor() (time.Duration, error) {
+	var sum time.Duration
+	for _, pid := range append(v.server.PluginPids("vault-plugin-secrets-ampora"), v.server.Pid()) {
+		used, err := processor(pid)
+		if err != nil {
+			return 0, err
+		}
+		sum += used
+	}
+	return sum, nil
+}
+
 func (v *vaultSide) setUp(ctx context.Context) error {
 	health, err := v.server.Client().Sys().HealthWithContext(ctx)
 	if err != nil {
