@@ -9,10 +9,15 @@ import (
 	"github.com/gorilla/websocket"
 )
 
+// track remembers an open WebSocket. An upgrade that a drain has overtaken is answered like the others.
 func (h *Handler) track(c *wsConn) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.conns[c] = struct{}{}
+	late := h.draining
+	h.mu.Unlock()
+	if late {
+		c.Close(websocket.CloseGoingAway, string(apitype.Draining))
+	}
 }
 
 func (h *Handler) untrack(c *wsConn) {
@@ -35,6 +40,7 @@ const closesPerSecond = 200
 // an answer that is being made has been sent. It returns when all are gone or ctx ends, and then cuts the rest.
 func (h *Handler) Drain(ctx context.Context, within time.Duration) {
 	h.mu.Lock()
+	h.draining = true
 	conns := make([]*wsConn, 0, len(h.conns))
 	for c := range h.conns {
 		conns = append(conns, c)

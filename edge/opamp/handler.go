@@ -53,8 +53,9 @@ type Handler struct {
 	serve   opampserver.HTTPHandlerFunc
 	connCtx opampserver.ConnContext
 
-	mu    sync.Mutex
-	conns map[*wsConn]struct{}
+	mu       sync.Mutex
+	conns    map[*wsConn]struct{}
+	draining bool
 }
 
 // New makes a handler. The http.Server that it runs in must have its ConnContext.
