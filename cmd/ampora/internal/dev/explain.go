@@ -1,6 +1,11 @@
 package dev
 
-import "strings"
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
 
 const usage = `
 Ampora runs: Vault at {vault}, an edge at {endpoint}.
@@ -8,7 +13,7 @@ Everything is in memory and in {dir}, and goes when you press Ctrl-C.
 
 In another terminal:
 
-  export VAULT_ADDR={vault}
+{path}  export VAULT_ADDR={vault}
   export VAULT_TOKEN=$(cat {dir}/vault-token)
 
 Issue a bootstrap token, and turn it into an agent's identity:
@@ -39,5 +44,24 @@ enrol by itself, with a fresh token; it keeps its identity in memory, so after a
 
 // explain prints how to use what runs. It names files with secrets, never a secret.
 func (d *installation) explain() {
-	d.con.Printf("%s", strings.NewReplacer("{vault}", d.vaultAddr(), "{endpoint}", d.endpoint(), "{dir}", d.dir).Replace(usage))
+	d.con.Printf("%s", strings.NewReplacer("{path}", d.path(), "{vault}", d.vaultAddr(), "{endpoint}", d.endpoint(), "{dir}", d.dir).Replace(usage))
+}
+
+// path is the line that puts the programs on the PATH, where they are not.
+func (d *installation) path() string {
+	ampora, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	line := ""
+	for _, program := range []string{ampora, d.cmd.Vault} {
+		dir := filepath.Dir(program)
+		if _, err := exec.LookPath(filepath.Base(program)); err != nil && !strings.Contains(line, dir+":") {
+			line += dir + ":"
+		}
+	}
+	if line == "" {
+		return ""
+	}
+	return "  export PATH=" + line + "$PATH\n"
 }

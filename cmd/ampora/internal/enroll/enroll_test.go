@@ -81,11 +81,19 @@ func TestAnIdentityThatWorksIsNotReplaced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "id")
 	id := w.mustEnrol(dir, w.token())
 	second := w.token()
-	w.refuses("", w.enrol(dir, second), "which works and is valid until", "the token was not used", "another directory")
+	w.refuses("", w.enrol(dir, second, func(c *Cmd) { c.Name = "another" }), "which works and is valid until", "the token was not used", "another directory")
 	if again := w.identity(dir); !bytes.Equal(again.Cert, id.Cert) || !bytes.Equal(again.Key, id.Key) {
 		t.Error("the identity was changed")
 	}
 	w.mustEnrol(filepath.Join(t.TempDir(), "id"), second) // it is still good
+	who, err := describe(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // reports are put together
+	if row, err := w.client.Agent(t.Context(), who.agentID); err != nil || !strings.Contains(row.Description, "a-collector") {
+		t.Errorf("trying the identity changed what the agent says of itself: %+v %v", row, err)
+	}
 }
 
 func TestAnIdentityIsReplacedOnceTheEdgeRefusesIt(t *testing.T) {
@@ -124,7 +132,7 @@ func TestAnIdentityIsReplacedOnceTheEdgeRefusesIt(t *testing.T) {
 func (w *world) untilRefused(id *idfiles.Identity) {
 	w.Helper()
 	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(50 * time.Millisecond) {
-		_, err := connect(w.Context(), &enrolment{}, id, nil)
+		_, err := connect(w.Context(), id, knock)
 		if r, refused := isRefusal(err); refused && r.Identity() {
 			return
 		}

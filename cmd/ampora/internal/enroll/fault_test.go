@@ -109,8 +109,8 @@ const (
 	answers  = "BEGIN CERTIFICATE-----"
 )
 
-// swallow runs a proxy that passes WebSocket messages to the edge, but ends the connection in the place of the message that holds
-// what is to be lost: requests every time, answers the first time. It answers how to go through it.
+// swallow runs a proxy that passes WebSocket messages to the edge, but ends the connection in the place of a message that holds
+// what is to be lost. It answers how to go through it.
 func (w *world) swallow(what string) func(*Cmd) {
 	w.Helper()
 	pem, err := os.ReadFile(w.caFile)

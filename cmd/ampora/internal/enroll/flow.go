@@ -91,7 +91,7 @@ func (e *enrolment) mayReplace(ctx context.Context) error {
 		e.con.Sayf("The identity of agent %s in %s has expired; it will be replaced.", who.agentID, e.dir.Path())
 		return nil
 	}
-	_, err = connect(ctx, e, id, nil)
+	_, err = connect(ctx, id, knock)
 	if r, refused := isRefusal(err); refused && r.Identity() {
 		e.con.Sayf("The edge refuses the identity of agent %s in %s (%s); it will be replaced.", who.agentID, e.dir.Path(), reason(r))
 		return nil

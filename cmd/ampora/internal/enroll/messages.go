@@ -31,6 +31,14 @@ func (e *enrolment) firstMessage(uid uuid.UUID) *protobufs.AgentToServer {
 	}
 }
 
+// knock says no more than who is there. An identity that is only tried belongs to an agent that describes itself otherwise, and
+// what it said of itself must stay.
+func knock(uid uuid.UUID) *protobufs.AgentToServer {
+	return &protobufs.AgentToServer{
+		InstanceUid: uid[:], Capabilities: uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus),
+	}
+}
+
 // askForCertificate adds the CSR to a first message.
 func askForCertificate(msg *protobufs.AgentToServer, csr []byte) {
 	msg.ConnectionSettingsRequest = &protobufs.ConnectionSettingsRequest{

@@ -9,6 +9,7 @@ import (
 	"github.com/ampora/ampora/cmd/ampora/internal/idfiles"
 	"github.com/ampora/ampora/cmd/ampora/internal/opampconn"
 	"github.com/google/uuid"
+	"github.com/open-telemetry/opamp-go/protobufs"
 )
 
 // Times of a connection that tries an identity.
@@ -21,14 +22,14 @@ const (
 	refusedFor = 5 * time.Second
 )
 
-// connect goes to an identity's endpoint with its certificate, and reports the new instance uid when the edge gave one. A nil
-// error means that the edge took the certificate and answered.
-func connect(ctx context.Context, e *enrolment, id *idfiles.Identity, hash []byte) (uuid.UUID, error) {
+// connect goes to an identity's endpoint with its certificate and says what says answers, and reports the new instance uid when
+// the edge gave one. A nil error means that the edge took the certificate and answered.
+func connect(ctx context.Context, id *idfiles.Identity, says func(uuid.UUID) *protobufs.AgentToServer) (uuid.UUID, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	uid, err := uuid.Parse(id.InstanceUID)
 	if err != nil {
-		uid = e.uid
+		return uuid.Nil, errors.New("the instance uid is no UUID")
 	}
 	pair, err := id.Pair()
 	if err != nil {
@@ -46,9 +47,7 @@ func connect(ctx context.Context, e *enrolment, id *idfiles.Identity, hash []byt
 		return uuid.Nil, err
 	}
 	defer conn.Close()
-	first := e.firstMessage(uid)
-	applied(first, hash)
-	if err := conn.Send(ctx, first); err != nil {
+	if err := conn.Send(ctx, says(uid)); err != nil {
 		return uuid.Nil, err
 	}
 	answer, err := conn.Receive(ctx)
@@ -68,7 +67,11 @@ func connect(ctx context.Context, e *enrolment, id *idfiles.Identity, hash []byt
 func (e *enrolment) verify(ctx context.Context, o *offer) (uuid.UUID, error) {
 	begin := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		given, err := connect(ctx, e, &o.id, o.hash)
+		given, err := connect(ctx, &o.id, func(uid uuid.UUID) *protobufs.AgentToServer {
+			first := e.firstMessage(uid)
+			applied(first, o.hash)
+			return first
+		})
 		if err == nil {
 			return given, nil
 		}

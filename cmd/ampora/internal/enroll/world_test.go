@@ -137,8 +137,7 @@ func (w *world) mustEnrol(dir, token string, change ...func(*Cmd)) *idfiles.Iden
 		w.Fatalf("enrolling: %s", r.text)
 	}
 	id := w.identity(dir)
-	e := &enrolment{}
-	if _, err := connect(w.Context(), e, id, nil); err != nil {
+	if _, err := connect(w.Context(), id, knock); err != nil {
 		w.Fatalf("connecting with what was written: %v", err)
 	}
 	return id
