@@ -39,17 +39,26 @@ func newEdges(s *store.Store, now func() time.Time) *edges {
 
 // seen stores the edge's row unless that was done within the last minute.
 func (e *edges) seen(ctx context.Context, in apitype.ReportRequest) error {
-	now := e.now()
-	e.mu.Lock()
-	due := now.Sub(e.stored[in.Name]) >= edgeRowStep
-	if due {
-		e.stored[in.Name] = now
-	}
-	e.mu.Unlock()
-	if !due {
+	now, key := e.now(), store.EdgePrefix+in.Name
+	if !e.due(in.Name, now) {
 		return nil
 	}
-	return e.store.Put(ctx, store.EdgePrefix+in.Name, &edgeRow{
+	if _, err := e.store.Get(ctx, key, &edgeRow{}); err != nil { // a newer build's row is not ours to write over
+		return err
+	}
+	if err := e.store.Put(ctx, key, &edgeRow{
 		Name: in.Name, Version: in.Version, Revision: in.Revision, Live: in.Live, SeenAt: now.UTC(),
-	})
+	}); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stored[in.Name] = now
+	return nil
+}
+
+func (e *edges) due(name string, now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return now.Sub(e.stored[name]) >= edgeRowStep
 }

@@ -2,8 +2,12 @@ package ampora
 
 import (
 	"context"
+	"errors"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
 )
 
 const (
@@ -58,7 +62,7 @@ func (u *upkeep) run(agents map[string]bool, sweep bool) {
 	ctx, cancel := context.WithTimeout(u.backend.life, sweepTimeout)
 	defer cancel()
 	for id := range agents {
-		if err := u.backend.enroll.Settle(ctx, id); err != nil {
+		if err := u.guarded(ctx, func(ctx context.Context) error { return u.backend.enroll.Settle(ctx, id) }); err != nil {
 			u.unsettled(id, err)
 		}
 	}
@@ -69,24 +73,39 @@ func (u *upkeep) run(agents map[string]bool, sweep bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.running = false
-	if err != nil {
+	switch {
+	case errors.Is(err, &apitype.Error{Code: apitype.OutcomeUnknown}) || err != nil && ctx.Err() != nil:
 		u.backend.Logger().Warn("the sweep did not finish; trying again within a minute", "error", err)
 		u.swept = time.Time{}
-	} else if sweep {
+	case err != nil: // again in a minute would be the same
+		u.backend.Logger().Error("the sweep left something out; trying again within an hour", "error", err)
+		u.swept = u.now()
+	case sweep:
 		u.swept = u.now()
 	}
 }
 
+// sweep takes every step, whatever comes of the others.
 func (u *upkeep) sweep(ctx context.Context) error {
+	var all []error
 	for _, step := range []func(context.Context) error{
 		u.backend.settings.Settle,
 		u.backend.authority.Settle,
 		u.backend.enroll.Sweep,
 		func(ctx context.Context) error { _, err := u.backend.log.Tidy(ctx); return err },
 	} {
-		if err := step(ctx); err != nil {
-			return err
-		}
+		all = append(all, u.guarded(ctx, step))
 	}
-	return nil
+	return errors.Join(all...)
+}
+
+// guarded runs a step. A panic in it is one failed step: it would end the process, and every mount with it.
+func (u *upkeep) guarded(ctx context.Context, step func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			u.backend.Logger().Error("upkeep panicked", "stack", string(debug.Stack()))
+			err = errors.New("upkeep panicked")
+		}
+	}()
+	return step(ctx)
 }

@@ -58,15 +58,19 @@ func (l *Log) Ensure(ctx context.Context, r *Record) error {
 	if done {
 		return nil
 	}
+	stored, tried := false, ""
+	// Deferred, since a panic underneath must not leave the sequence in flight: nothing newer would ever be shown.
+	defer func() { l.end(r, seq, tried, stored) }()
 	if before := l.uncertainKey(r.ID); before != "" {
 		found, err := l.store.Get(ctx, before, &Record{})
 		if err != nil || found {
-			l.end(r, seq, "", found)
+			stored = found
 			return err
 		}
 	}
+	tried = key
 	err := l.store.Put(ctx, key, r)
-	l.end(r, seq, key, err == nil)
+	stored = err == nil
 	return err
 }
 

@@ -118,10 +118,10 @@ func (a *Authority) SetSigned(ctx context.Context, origin audit.Origin, in apity
 	if err != nil {
 		return apitype.CAIssuer{}, err
 	}
+	defer a.Forget()
 	if err := a.store.Put(ctx, store.IssuerPrefix+signed.ID, row); err != nil {
 		return apitype.CAIssuer{}, err
 	}
-	a.Forget()
 	issuer := Issuer{Issuer: signed, State: Draft, CommonName: row.CommonName}
 	if _, err := set.Active(); err != nil {
 		issuer.State = Active
@@ -200,9 +200,8 @@ func (a *Authority) settled(ctx context.Context) (*Set, error) {
 // commit is the one Put of a change. Memory is dropped whatever comes of it. The caller holds change.
 func (a *Authority) commit(ctx context.Context, origin audit.Origin, next stateRow, events ...apitype.Event) error {
 	next.Record = audit.NewRecord(origin, a.now(), events...)
-	err := a.store.Put(ctx, store.CAStateKey, &next)
-	a.Forget()
-	if err != nil {
+	defer a.Forget()
+	if err := a.store.Put(ctx, store.CAStateKey, &next); err != nil {
 		return err
 	}
 	return a.log.Ensure(ctx, next.Record)

@@ -21,16 +21,19 @@ func (e *Enroller) metAgent(ctx context.Context, tenant, agentID string) (m met,
 	if err := name.CheckID(agentID, apitype.AgentUnknown); err != nil {
 		return met{}, nil, err
 	}
-	release = e.Locks.Agent(agentID)
-	m, err = e.meet(ctx, agentID, "")
-	if err == nil && (m.agent == nil || !inTenant(tenant, m.agent.Tenant)) {
-		err = unknownAgent()
-	}
-	if err != nil {
-		release()
+	unlock := e.Locks.Agent(agentID)
+	defer func() {
+		if release == nil { // an error, or a panic underneath
+			unlock()
+		}
+	}()
+	if m, err = e.meet(ctx, agentID, ""); err != nil {
 		return met{}, nil, err
 	}
-	return m, release, nil
+	if m.agent == nil || !inTenant(tenant, m.agent.Tenant) {
+		return met{}, nil, unknownAgent()
+	}
+	return m, unlock, nil
 }
 
 // Agent reads one agent's row.
@@ -163,16 +166,21 @@ func (e *Enroller) revocation(m met, reason string) *revokedRow {
 	return row
 }
 
-// putRevoked commits a revocation and tells the edges. A Put of unknown outcome makes what memory knows worthless.
+// putRevoked commits a revocation and tells the edges. A Put of unknown outcome, or one that panics, makes what memory
+// knows worthless.
 func (e *Enroller) putRevoked(ctx context.Context, row *revokedRow) error {
-	if err := e.Store.Put(ctx, store.Sharded(store.RevokedPrefix, row.AgentID), row); err != nil {
-		if unknownOutcome(err) {
+	known := false
+	defer func() {
+		if !known {
 			e.Feed.Discard()
 		}
-		return err
+	}()
+	err := e.Store.Put(ctx, store.Sharded(store.RevokedPrefix, row.AgentID), row)
+	known = !unknownOutcome(err)
+	if err == nil {
+		e.Feed.Revoked(row.sync())
 	}
-	e.Feed.Revoked(row.sync())
-	return nil
+	return err
 }
 
 // Revoked answers all revocations whose leaves may still be valid, for the change feed.

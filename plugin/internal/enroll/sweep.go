@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -17,13 +18,15 @@ const (
 
 // Sweep meets every row once, so that nothing a crash left half-told stays so, and removes what has outlived its use:
 // expired tokens after a day, agents agent_retention after their last leaf, tombstones when neither leaf nor token could be
-// valid any more. It works in steps and stops early only with an error.
+// valid any more. It works in steps. A row that cannot be read is left out and told of at the end; a fault of the storage
+// ends the sweep.
 func (e *Enroller) Sweep(ctx context.Context) error {
 	cfg, err := e.Settings.Get(ctx)
 	if err != nil {
 		return err
 	}
 	retention := time.Duration(cfg.AgentRetention) * time.Second
+	left, first := 0, error(nil)
 	for _, part := range []struct {
 		prefix string
 		visit  func(id string) error
@@ -41,11 +44,21 @@ func (e *Enroller) Sweep(ctx context.Context) error {
 				case <-time.After(stepPause):
 				}
 			}
-			return true, part.visit(id)
+			err := part.visit(id)
+			if err == nil || unknownOutcome(err) || ctx.Err() != nil {
+				return true, err
+			}
+			if left++; first == nil {
+				first = err
+			}
+			return true, nil
 		})
 		if err != nil {
 			return err
 		}
+	}
+	if left > 0 {
+		return fmt.Errorf("%d rows were left out, the first: %w", left, first)
 	}
 	return nil
 }

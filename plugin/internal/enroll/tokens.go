@@ -93,16 +93,19 @@ func (e *Enroller) metToken(ctx context.Context, tenant, tokenID string) (m met,
 	if row == nil || !inTenant(tenant, row.Tenant) {
 		return met{}, nil, unknownToken()
 	}
-	release = e.Locks.Agent(row.AgentID)
-	m, err = e.meet(ctx, row.AgentID, tokenID)
-	if err == nil && m.token == nil {
-		err = apitype.Errorf(apitype.TokenRedeemed, "the token has made its agent")
-	}
-	if err != nil {
-		release()
+	unlock := e.Locks.Agent(row.AgentID)
+	defer func() {
+		if release == nil { // an error, or a panic underneath
+			unlock()
+		}
+	}()
+	if m, err = e.meet(ctx, row.AgentID, tokenID); err != nil {
 		return met{}, nil, err
 	}
-	return m, release, nil
+	if m.token == nil {
+		return met{}, nil, apitype.Errorf(apitype.TokenRedeemed, "the token has made its agent")
+	}
+	return m, unlock, nil
 }
 
 // Token reads one token's row.

@@ -8,6 +8,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -181,7 +182,7 @@ func (f *Feed) Warm() { f.begin() }
 func (f *Feed) load(done chan struct{}) {
 	ctx, cancel := context.WithTimeout(f.life, loadTimeout)
 	defer cancel()
-	all, err := f.sources.Revoked(ctx)
+	all, err := f.read(ctx)
 	if err != nil {
 		select { // or a storage that is down would be asked in a tight loop
 		case <-time.After(loadRetry):
@@ -200,6 +201,16 @@ func (f *Feed) load(done chan struct{}) {
 		f.memory = m
 	}
 	f.discard, f.pending = false, nil
+}
+
+// read reads the revocations. A panic underneath is one failed load: it would end the process, and every mount with it.
+func (f *Feed) read(ctx context.Context) (all []apitype.SyncRevoked, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("feed: reading the revocations panicked")
+		}
+	}()
+	return f.sources.Revoked(ctx)
 }
 
 func (m *memory) revision() string { return fmt.Sprintf("%s.%d", m.epoch, m.n) }

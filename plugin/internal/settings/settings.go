@@ -116,8 +116,8 @@ func (s *Settings) Update(ctx context.Context, origin audit.Origin, hasIssuer bo
 	next.Record = audit.NewRecord(origin, s.now(), apitype.Event{
 		EntityType: "config", EntityID: "config", Action: apitype.ActionConfigUpdated, Details: map[string]any{"fields": fields},
 	})
+	s.cached = nil // what is stored is unknown until the Put is known to have worked
 	if err := s.store.Put(ctx, store.ConfigKey, &next); err != nil {
-		s.cached = nil // what is stored is unknown: read it again
 		return apitype.Config{}, err
 	}
 	s.cached = &next
