@@ -51,6 +51,7 @@ func (c *Cmd) Run(ctx context.Context, con *console.Console) error {
 	if err != nil {
 		return err
 	}
+	con.Sayf("Setting up the Vault at %s.", v.Address())
 	return Run(ctx, con, v, c.Options)
 }
 

@@ -35,6 +35,9 @@ func New(con *console.Console, tokenFile string) (*vault.Client, error) {
 			return nil, err
 		}
 		client.SetToken(strings.TrimSpace(string(data)))
+	case client.Token() == "" && isSet("VAULT_TOKEN"):
+		// Most likely $(cat file) of a file that is gone. Falling back to another token here would change another Vault.
+		return nil, hint.New("VAULT_TOKEN is set, but empty", "set it to a token, or unset it to use what 'vault login' left")
 	case client.Token() == "":
 		if home, err := os.UserHomeDir(); err == nil {
 			if data, err := os.ReadFile(filepath.Join(home, ".vault-token")); err == nil {
@@ -46,6 +49,11 @@ func New(con *console.Console, tokenFile string) (*vault.Client, error) {
 		return nil, hint.New("there is no Vault token", "log in with 'vault login', set VAULT_TOKEN, or name a file with --vault-token-file")
 	}
 	return client, nil
+}
+
+func isSet(variable string) bool {
+	_, set := os.LookupEnv(variable)
+	return set
 }
 
 // Explain adds advice to an error of Vault.
