@@ -46,6 +46,9 @@ func TestRevokingClosesTheLiveSessionAndKeepsItOut(t *testing.T) {
 			if _, r := a.poll(a.message()); r == nil || r.code != apitype.CertificateRevoked {
 				t.Errorf("plain HTTP: %+v", r)
 			}
+			if !contains(w.log.String(), "detail=\"the agent's certificate was revoked\" agent="+a.id()) {
+				t.Error("the refusal's log line does not name the agent")
+			}
 			bystander.send(other.message(withDescription("host-1")))
 			bystander.receive()
 		})

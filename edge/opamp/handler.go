@@ -134,7 +134,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, why *session.Re
 	if why.Passing() {
 		level = hclog.Debug // many at once, and they come back
 	}
-	h.Logger.Log(level, "refused", "remote", source(r), "code", why.Err.Code, "detail", why.Err.Detail)
+	h.Logger.Log(level, "refused", append([]any{"remote", source(r), "code", why.Err.Code, "detail", why.Err.Detail}, why.About...)...)
 	problem.Write(w, why.Err, why.RetryAfter)
 }
 

@@ -64,21 +64,31 @@ func (d *Desk) judgeLeaf(c Caller, s *trust.Snapshot, now time.Time) (*identity.
 	leaf, err := identity.VerifyLeaf(c.Certificate, s.Issuers, s.Settings.TrustDomain, now)
 	switch {
 	case errors.Is(err, identity.ErrExpired):
-		return nil, refusef(apitype.CertificateExpired, "the certificate is not valid now")
+		return nil, about(refusef(apitype.CertificateExpired, "the certificate is not valid now"), "agent", c.Certificate.Subject.CommonName)
 	case err != nil:
 		return nil, refusef(apitype.CertificateUntrusted, "the certificate was not issued here")
-	case d.Tenant != "" && leaf.Tenant != d.Tenant:
-		return nil, refusef(apitype.TenantMismatch, "this edge serves another tenant")
-	case s.Revoked(leaf.Serial):
-		return nil, refusef(apitype.CertificateRevoked, "the agent's certificate was revoked")
 	}
-	if e, found := d.outLeaves.get(leaf.Serial); found {
-		return nil, refuse(e)
-	}
-	if age := s.Age(now); age > d.MaxStaleness {
-		return nil, refusef(apitype.VaultUnavailable, "what this edge knows is %s old", age.Round(time.Second))
+	if err := d.judgeStanding(leaf, s, now); err != nil {
+		return nil, about(err, "agent", leaf.AgentID, "tenant", leaf.Tenant)
 	}
 	return leaf, nil
+}
+
+// judgeStanding decides about a leaf that was issued here.
+func (d *Desk) judgeStanding(leaf *identity.Leaf, s *trust.Snapshot, now time.Time) error {
+	switch {
+	case d.Tenant != "" && leaf.Tenant != d.Tenant:
+		return refusef(apitype.TenantMismatch, "this edge serves another tenant")
+	case s.Revoked(leaf.Serial):
+		return refusef(apitype.CertificateRevoked, "the agent's certificate was revoked")
+	}
+	if e, found := d.outLeaves.get(leaf.Serial); found {
+		return refuse(e)
+	}
+	if age := s.Age(now); age > d.MaxStaleness {
+		return refusef(apitype.VaultUnavailable, "what this edge knows is %s old", age.Round(time.Second))
+	}
+	return nil
 }
 
 // bearer reads the token out of the Authorization header. Garbage costs no call to Vault.

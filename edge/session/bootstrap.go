@@ -59,7 +59,7 @@ func (d *Desk) openBootstrap(ctx context.Context, c Caller, secret token.Secret,
 		b.key = key // the redemption itself will tell: a check might call the token spent
 	} else if _, err := d.checkToken(ctx, c, secret); err != nil {
 		d.release(b)
-		return nil, err
+		return nil, about(err, "token_id", secret.ID())
 	}
 	// An upgrade that fails half-way never reports back: the timer ends that one, too.
 	b.ends = time.Now().Add(d.Timing.Bootstrap)

@@ -15,6 +15,8 @@ type Refusal struct {
 	// RetryAfter is when to come again, zero when that would change nothing. It is spread out, since the clients do not
 	// spread their own: they honour it to the millisecond.
 	RetryAfter time.Duration
+	// About says for the log whom it concerns, as far as that is known: key and value in turn.
+	About []any
 }
 
 func (r *Refusal) Error() string { return r.Err.Error() }
@@ -53,6 +55,13 @@ func refuse(err error) *Refusal {
 
 func refusef(code apitype.Code, format string, args ...any) *Refusal {
 	return refuse(apitype.Errorf(code, format, args...))
+}
+
+// about is the refusal for an error, with whom it concerns.
+func about(err error, fields ...any) *Refusal {
+	r := refuse(err)
+	r.About = append(r.About, fields...)
+	return r
 }
 
 // spread is between d and twice d.
