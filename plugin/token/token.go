@@ -30,7 +30,9 @@ import (
 	"crypto/subtle"
 	"encoding/base32"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
+	"io"
 	"strings"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -123,10 +125,10 @@ func (s Secret) Reveal() string {
 // String keeps the secret out of logs and errors.
 func (s Secret) String() string { return "<secret>" }
 
-// GoString keeps the secret out of %#v.
-func (s Secret) GoString() string { return "<secret>" }
+// Format keeps the secret out of whatever fmt prints, with every verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText refuses, so that no encoder writes the secret by accident.
+// MarshalText keeps the secret out of JSON.
 func (s Secret) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
 
 // Hash is what is kept at rest.
