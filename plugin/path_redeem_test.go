@@ -370,8 +370,10 @@ func TestARetryWindowLetsTheSameCSRKeyAskAgain(t *testing.T) {
 	csr := func() string { return csrOf(t, key, &x509.CertificateRequest{}) }
 	first := m.redeem(data{"token": issued.Token, "csr": csr()})
 	m.no(apitype.TokenRedeemed, write, "redeem", data{"token": issued.Token, "csr": csr()})
+	m.no(apitype.TokenRedeemed, write, "redeem/check", data{"token": issued.Token})
 	m.ok(write, "config", data{"retry_window": "1h"})
 	m.clock.advance(time.Hour - time.Second)
+	m.ok(write, "redeem/check", data{"token": issued.Token}) // or an edge would not let the agent ask
 	if again := m.redeem(data{"token": issued.Token, "csr": csr()}); !equalJSON(t, again, first) {
 		t.Error("the answer differs")
 	}
@@ -379,6 +381,7 @@ func TestARetryWindowLetsTheSameCSRKeyAskAgain(t *testing.T) {
 	m.no(apitype.TokenRedeemed, write, "redeem", data{"token": issued.Token, "generate_key": true})
 	m.clock.advance(time.Second)
 	m.no(apitype.TokenRedeemed, write, "redeem", data{"token": issued.Token, "csr": csr()})
+	m.no(apitype.TokenRedeemed, write, "redeem/check", data{"token": issued.Token})
 }
 
 func TestARevokedAgentNeverGetsItsAnswerAgain(t *testing.T) {

@@ -122,6 +122,7 @@ func TestAnotherTenantsTokenIsRefusedAndNotConsumed(t *testing.T) {
 	if id.Tenant != "acme" {
 		t.Errorf("%+v", id)
 	}
+	m.ok(write, "config", data{"retry_window": 0})
 	m.no(apitype.TokenRedeemed, write, "tenants/acme/redeem/check", data{"token": spent.Token})
 	call[apitype.Agent](m, read, "tenants/acme/agents/"+id.AgentID, nil)
 	call[apitype.Agent](m, write, "tenants/acme/agents/"+id.AgentID, data{"group": "web"})

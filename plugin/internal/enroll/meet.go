@@ -38,14 +38,13 @@ func (m met) gone() bool { return m.revoked != nil && m.revoked.Deleted }
 
 // meet reads the rows of an agent and of its token and finishes what a crash left half-told: it stores records that are
 // not yet stored, deletes the row of a token that is spent, and removes an agent's row that has a tombstone. An empty
-// tokenID leaves the token's row to whoever meets that. The caller holds the agent's lock.
+// tokenID means that the token does not matter. The caller holds the agent's lock.
+//
+// A token's row without an agent's needs no look for a tombstone: settle removes the token's row before the agent's.
 func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, error) {
 	var m met
 	var err error
 	if m.agent, err = get[agentRow](ctx, e, store.AgentPrefix, agentID); err != nil {
-		return met{}, err
-	}
-	if m.revoked, err = get[revokedRow](ctx, e, store.RevokedPrefix, agentID); err != nil {
 		return met{}, err
 	}
 	if tokenID != "" {
@@ -53,10 +52,21 @@ func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, erro
 			return met{}, err
 		}
 	}
+	if m.agent != nil || m.token == nil {
+		if m.revoked, err = get[revokedRow](ctx, e, store.RevokedPrefix, agentID); err != nil {
+			return met{}, err
+		}
+	}
 	return m, e.settle(ctx, &m)
 }
 
 func (e *Enroller) settle(ctx context.Context, m *met) error {
+	if m.agent != nil && m.gone() && m.token == nil { // of a redemption that was never settled
+		var err error
+		if m.token, err = get[tokenRow](ctx, e, store.TokenPrefix, m.agent.TokenID); err != nil {
+			return err
+		}
+	}
 	// The token's own record first: it must be stored before the row that carries it goes.
 	if m.token != nil {
 		if err := e.Log.Ensure(ctx, m.token.Record); err != nil {
