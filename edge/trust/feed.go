@@ -136,6 +136,10 @@ func (f *Feed) tell(c Change) {
 func (f *Feed) failed(err error) {
 	text := reason(err)
 	if old := f.lastErr.Swap(&text); old == nil || *old != text {
+		if f.Current() == nil {
+			f.logger.Warn("no trust snapshot from Vault yet, trying again", "error", text)
+			return
+		}
 		f.logger.Warn("sync fails, going on with the last snapshot", "error", text)
 	}
 }

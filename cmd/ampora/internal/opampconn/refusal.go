@@ -26,7 +26,11 @@ func (r *Refusal) Error() string {
 	case r.Err != nil:
 		return "the edge refused: " + r.Err.Error()
 	case r.Status != 0:
-		return strings.TrimSpace(fmt.Sprintf("the server refused with HTTP %d %s %s", r.Status, http.StatusText(r.Status), r.Text))
+		text := fmt.Sprintf("the server refused with HTTP %d %s", r.Status, http.StatusText(r.Status))
+		if r.Text != "" {
+			text += ": " + r.Text
+		}
+		return text
 	}
 	return "the server refused: " + r.Text
 }
