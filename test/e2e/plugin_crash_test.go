@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -39,10 +40,13 @@ func TestPluginDiesBetweenCommitAndAnswer(t *testing.T) {
 		issued := in.token()
 		idle, pids := quiet(), in.vault.PluginPids(pluginName)
 		a := in.agent(e.endpoint("wss"), issued.Token, filepath.Join(in.dir, fmt.Sprint("state-", i)))
-		for now := idle; now == idle; {
+		for now, end := idle, time.Now().Add(20*time.Second); now == idle; {
 			var err error
 			now, err = in.vault.LastIndex(in.ctx())
 			must(t, err)
+			if time.Now().After(end) {
+				t.Fatal("nothing was written for the agent")
+			}
 		}
 		for _, pid := range pids {
 			must(t, syscall.Kill(pid, syscall.SIGSTOP))
@@ -136,16 +140,25 @@ func TestPluginDiesAllTheTimeUnderEnrolments(t *testing.T) {
 	kills := 0
 	killer.Go(func() {
 		for {
+			// Never while Vault is starting the plugin: a multiplexed plugin that dies just then is not started again by
+			// Vault 1.21, which holds on to the connection of the dead process. That is not what is tested here.
+			if _, err := in.engine.Config(in.ctx()); err != nil && in.ctx().Err() == nil {
+				continue
+			}
 			select {
 			case <-enough:
 				return
-			case <-time.After(200*time.Millisecond + rand.N(200*time.Millisecond)):
-				if in.vault.KillPlugin(pluginName) == nil { // else Vault has not started it again yet
-					kills++
+			case <-time.After(rand.N(300 * time.Millisecond)):
+				if err := in.vault.KillPlugin(pluginName); err != nil {
+					t.Error(err)
+					return
 				}
+				kills++
 			}
 		}
 	})
+	ctx, cancel := context.WithTimeout(in.ctx(), 2*time.Minute) // for all together
+	defer cancel()
 	agents := make([]*testAgent, many)
 	places := make(chan struct{}, together)
 	var enrolling sync.WaitGroup
@@ -156,7 +169,7 @@ func TestPluginDiesAllTheTimeUnderEnrolments(t *testing.T) {
 			defer func() { <-places }()
 			select {
 			case <-agents[i].child.Exited():
-			case <-time.After(90 * time.Second):
+			case <-ctx.Done():
 			}
 		})
 	}
