@@ -26,7 +26,8 @@ func (e *enrolment) firstMessage(uid uuid.UUID) *protobufs.AgentToServer {
 		AgentDescription: &protobufs.AgentDescription{
 			IdentifyingAttributes: attributes("service.name", name, "service.instance.id", uid.String()),
 			NonIdentifyingAttributes: attributes(
-				"host.name", host, "os.type", runtime.GOOS, "host.arch", runtime.GOARCH),
+				"host.name", host, "os.type", runtime.GOOS, "host.arch", runtime.GOARCH,
+				"service.instance.name", e.name), // several agents of one host are told apart by it
 		},
 	}
 }
