@@ -152,13 +152,13 @@ func (e *Edge) start() error {
 	e.cleanups.add("listener", func(context.Context) error { _ = listener.Close(); return nil })
 	e.addr, e.listener = listener.Addr(), listener
 
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	e.cleanups.add("background", func(context.Context) error { cancel(); running.Wait(); return nil })
-	if err := e.gate.Start(ctx); err != nil {
+	if err := e.gate.Start(context.Background()); err != nil {
 		return err
 	}
 	e.cleanups.add("vault", func(context.Context) error { e.gate.Stop(); return nil })
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	e.cleanups.add("background", func(context.Context) error { cancel(); running.Wait(); return nil })
 	for _, run := range []func(context.Context){e.feed.Run, e.desk.Run, e.certs.Run} {
 		running.Go(func() { run(ctx) })
 	}

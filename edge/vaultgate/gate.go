@@ -105,6 +105,7 @@ func (g *Gate) Stop() {
 		<-g.done
 		g.keeper.revoke(context.Background())
 	}
+	g.client.Vault().CloneConfig().HttpClient.CloseIdleConnections()
 	g.status.note(false, "the gate is stopped")
 	if g.registerer != nil {
 		g.metrics.unregister(g.registerer)
