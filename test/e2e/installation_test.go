@@ -127,19 +127,19 @@ func (in *installation) agents() map[string]apitype.Agent {
 func (in *installation) agentOf(issued *apitype.IssuedToken) apitype.Agent {
 	in.t.Helper()
 	var found []apitype.Agent
-	for id := range in.agents() {
-		row, err := in.engine.Agent(in.ctx(), id)
-		if err != nil {
-			in.t.Fatalf("reading agent %s: %v", id, err)
-		}
+	for _, row := range in.agents() {
 		if row.TokenID == issued.TokenID {
-			found = append(found, *row)
+			found = append(found, row)
 		}
 	}
 	if len(found) != 1 {
 		in.t.Fatalf("the token has made %d agents, want one: %+v", len(found), found)
 	}
-	return found[0]
+	row, err := in.engine.Agent(in.ctx(), found[0].AgentID)
+	if err != nil {
+		in.t.Fatalf("reading agent %s: %v", found[0].AgentID, err)
+	}
+	return *row
 }
 
 // actions are those of the agent's events, sorted.
