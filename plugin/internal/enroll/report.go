@@ -27,14 +27,17 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 		return answer, err
 	}
 	in.SourceIP = formatSource(source)
-	m, release, err := e.metAgent(ctx, tenant, in.AgentID)
-	if apitype.CodeOf(err) == apitype.AgentUnknown {
+	defer e.Locks.Agent(in.AgentID)()
+	m, err := e.meet(ctx, in.AgentID, "")
+	switch {
+	case err != nil:
+		return answer, err
+	case m.gone() && inTenant(tenant, m.revoked.Tenant):
+		answer.Leaf = apitype.LeafRevoked
+		return answer, nil
+	case m.agent == nil || !inTenant(tenant, m.agent.Tenant):
 		return answer, nil
 	}
-	if err != nil {
-		return answer, err
-	}
-	defer release()
 	row := m.agent
 	answer.Leaf = standing(m, serial)
 	answer.Tenant, answer.Group = row.Tenant, row.Group
