@@ -31,7 +31,7 @@ func TestBadInputIsRefusedByNameAndCostsNothing(t *testing.T) {
 	large.AgentDescription.IdentifyingAttributes = []*protobufs.KeyValue{{Key: strings.Repeat("x", 5<<20)}}
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
-	_, err := z.Write(make([]byte, 64<<20))
+	_, err := z.Write(make([]byte, 16<<20))
 	must(t, err)
 	must(t, z.Close())
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -129,15 +130,15 @@ func TestPluginDiesAllTheTimeUnderEnrolments(t *testing.T) {
 	t.Parallel()
 	in := install(t)
 	e := in.edge("one")
-	const many, together = 32, 4
+	const leastAgents, leastKills, most, together = 32, 10, 160, 4
 	var tokens []*apitype.IssuedToken
-	for range many {
+	for range most {
 		tokens = append(tokens, in.token())
 	}
 
 	enough := make(chan struct{})
 	var killer sync.WaitGroup
-	kills := 0
+	var kills atomic.Int64
 	killer.Go(func() {
 		for {
 			// Never while Vault is starting the plugin: a multiplexed plugin that dies just then is not started again by
@@ -153,22 +154,23 @@ func TestPluginDiesAllTheTimeUnderEnrolments(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				kills++
+				kills.Add(1)
 			}
 		}
 	})
 	ctx, cancel := context.WithTimeout(in.ctx(), 2*time.Minute) // for all together
 	defer cancel()
-	agents := make([]*testAgent, many)
+	var agents []*testAgent
 	places := make(chan struct{}, together)
 	var enrolling sync.WaitGroup
-	for i, issued := range tokens {
+	for i := 0; i < most && (i < leastAgents || kills.Load() < leastKills); i++ {
 		places <- struct{}{}
-		agents[i] = in.agent(e.endpoint("wss"), issued.Token, filepath.Join(in.dir, fmt.Sprint("state-", i)), "--exit-enrolled")
+		a := in.agent(e.endpoint("wss"), tokens[i].Token, filepath.Join(in.dir, fmt.Sprint("state-", i)), "--exit-enrolled")
+		agents = append(agents, a)
 		enrolling.Go(func() {
 			defer func() { <-places }()
 			select {
-			case <-agents[i].child.Exited():
+			case <-a.child.Exited():
 			case <-ctx.Done():
 			}
 		})
@@ -176,23 +178,28 @@ func TestPluginDiesAllTheTimeUnderEnrolments(t *testing.T) {
 	enrolling.Wait()
 	close(enough)
 	killer.Wait()
-	t.Logf("killed the plugin %d times under %d enrolments", kills, many)
-	if kills < 5 {
-		t.Errorf("the plugin was killed %d times only", kills)
+	t.Logf("killed the plugin %d times under %d enrolments", kills.Load(), len(agents))
+	if kills.Load() < leastKills {
+		t.Errorf("the plugin was killed %d times only", kills.Load())
 	}
 	in.awaitPlugin()
 
-	for i, issued := range tokens {
-		if agents[i].child.Running() {
-			t.Errorf("agent %d has not enrolled:\n%s", i, agents[i].story())
+	for i, a := range agents {
+		if a.child.Running() {
+			t.Errorf("agent %d has not enrolled:\n%s", i, a.story())
 			continue
 		}
-		row := in.wantEnrolled(issued)
-		if kept := agents[i].awaitEnrolled(); row.AgentID != kept.AgentID || row.SerialNumber != kept.Serial {
+		row := in.wantEnrolled(tokens[i])
+		if kept := a.awaitEnrolled(); row.AgentID != kept.AgentID || row.SerialNumber != kept.Serial {
 			t.Errorf("agent %d keeps %s, its row is %s", i, asJSON(kept), asJSON(row))
 		}
 	}
-	if n := len(in.agents()); n != many {
-		t.Errorf("there are %d agents, want %d", n, many)
+	if n := len(in.agents()); n != len(agents) {
+		t.Errorf("there are %d agents, want %d", n, len(agents))
+	}
+	for _, issued := range tokens[len(agents):] {
+		if _, err := in.engine.RedeemCheck(in.ctx(), apitype.RedeemCheckRequest{Token: issued.Token}); err != nil {
+			t.Errorf("a token that nobody used: %v", err)
+		}
 	}
 }
