@@ -144,19 +144,22 @@ func TestNothingNewerIsShownThanAWriteUnderWay(t *testing.T) {
 		}
 		return apply()
 	}
-	var slow sync.WaitGroup
-	slow.Go(func() {
-		if err := l.Ensure(context.Background(), record("Slow")); err != nil {
-			t.Error(err)
-		}
-	})
+	var writers sync.WaitGroup
+	tell := func(action string) {
+		writers.Go(func() {
+			if err := l.Ensure(context.Background(), record(action)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	tell("Slow")
 	<-begun
-	ensure(t, l, record("B"))
+	tell("B") // stored meanwhile or not: it is not shown
 	if got := shown(t, l, audit.Query{}); got != "A" {
 		t.Errorf("meanwhile: %s", got)
 	}
 	close(free)
-	slow.Wait()
+	writers.Wait()
 	if got := shown(t, l, audit.Query{}); got != "B Slow A" {
 		t.Errorf("afterwards: %s", got)
 	}
