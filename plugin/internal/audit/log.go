@@ -13,11 +13,14 @@ import (
 
 // Log stores records and reads them back. It is safe for concurrent use.
 //
-// A record's key is event/<day>/<sequence>.<id>. The sequence is given when the record is written (microseconds since 1970,
-// raised until it is new), so keys are in the order of telling and a reader that follows misses nothing.
+// A row's key is event/<day>/<sequence>.<id>, with further ids where records were written together (see writes). The
+// sequence is given when the row is written (microseconds since 1970, raised until it is new), so keys are in the order of
+// telling and a reader that follows misses nothing.
 type Log struct {
 	store *store.Store
 	now   func() time.Time
+
+	writes writes
 
 	load sync.Mutex // held while the keys are read in; taken before mu
 
@@ -54,47 +57,70 @@ func (l *Log) Ensure(ctx context.Context, r *Record) error {
 	if err := l.ensureLoaded(ctx); err != nil {
 		return err
 	}
-	seq, key, done := l.begin(r)
-	if done {
+	if l.done(r) {
 		return nil
 	}
-	stored, tried := false, ""
-	// Deferred, since a panic underneath must not leave the sequence in flight: nothing newer would ever be shown.
-	defer func() { l.end(r, seq, tried, stored) }()
 	if before := l.uncertainKey(r.ID); before != "" {
-		found, err := l.store.Get(ctx, before, &Record{})
-		if err != nil || found {
-			stored = found
+		found, err := l.store.Get(ctx, before, &row{})
+		if err != nil {
 			return err
 		}
+		if found {
+			l.settled("", []*Record{r}, true)
+			return nil
+		}
 	}
-	tried = key
-	err := l.store.Put(ctx, key, r)
+	return l.writes.write(ctx, r, l.put)
+}
+
+// done reports whether nothing is to be stored of the record.
+func (l *Log) done(r *Record) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, stored := l.stored[r.ID]
+	return stored || l.now().Sub(r.Time) > l.retention
+}
+
+// put writes records as one row.
+func (l *Log) put(ctx context.Context, records []*Record) error {
+	seq := l.begin()
+	key, stored := eventKey(seq, records), false
+	// Deferred, since a panic underneath must not leave the sequence in flight: nothing newer would ever be shown.
+	defer func() {
+		l.settled(key, records, stored)
+		l.end(seq)
+	}()
+	err := l.store.Put(ctx, key, newRow(records))
 	stored = err == nil
 	return err
 }
 
-// begin gives the record its sequence and key, or reports that nothing is to be done.
-func (l *Log) begin(r *Record) (seq uint64, key string, done bool) {
+// begin gives a sequence, which is in flight until end.
+func (l *Log) begin() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.stored[r.ID]; ok || l.now().Sub(r.Time) > l.retention {
-		return 0, "", true
-	}
 	l.last = max(l.last+1, uint64(l.now().UnixMicro()))
 	l.inflight[l.last] = struct{}{}
-	return l.last, eventKey(l.last, r.ID), false
+	return l.last
 }
 
-func (l *Log) end(r *Record, seq uint64, key string, stored bool) {
+func (l *Log) end(seq uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.inflight, seq)
-	if stored {
-		l.stored[r.ID] = struct{}{}
-		delete(l.uncertain, r.ID)
-	} else if key != "" {
-		l.uncertain[r.ID] = key
+}
+
+// settled notes what has become of records that were to be stored under key.
+func (l *Log) settled(key string, records []*Record, stored bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range records {
+		if stored {
+			l.stored[r.ID] = struct{}{}
+			delete(l.uncertain, r.ID)
+		} else {
+			l.uncertain[r.ID] = key
+		}
 	}
 }
 
@@ -123,8 +149,10 @@ func (l *Log) ensureLoaded(ctx context.Context) error {
 			return err
 		}
 		for _, k := range keys {
-			if seq, id, ok := parseKey(k); ok {
-				stored[id] = struct{}{}
+			if seq, ids, ok := parseKey(k); ok {
+				for _, id := range ids {
+					stored[id] = struct{}{}
+				}
 				last = max(last, seq)
 			}
 		}
@@ -156,14 +184,18 @@ const dayFormat = "20060102"
 
 func day(t time.Time) string { return t.UTC().Format(dayFormat) }
 
-func eventKey(seq uint64, id string) string {
-	return fmt.Sprintf("%s%s/%016x.%s", store.EventPrefix, day(time.UnixMicro(int64(seq))), seq, id)
+func eventKey(seq uint64, records []*Record) string {
+	ids := make([]string, len(records))
+	for i, r := range records {
+		ids[i] = r.ID
+	}
+	return fmt.Sprintf("%s%s/%016x.%s", store.EventPrefix, day(time.UnixMicro(int64(seq))), seq, strings.Join(ids, "."))
 }
 
-func parseKey(name string) (seq uint64, id string, ok bool) {
-	head, id, found := strings.Cut(name, ".")
+func parseKey(name string) (seq uint64, ids []string, ok bool) {
+	head, rest, found := strings.Cut(name, ".")
 	seq, err := strconv.ParseUint(head, 16, 64)
-	return seq, id, found && err == nil
+	return seq, strings.Split(rest, "."), found && err == nil
 }
 
 // Tidy removes whole days that lie before the retention, oldest first, and reports how many records went.
@@ -191,17 +223,18 @@ func (l *Log) Tidy(ctx context.Context) (int, error) {
 			if err := l.store.Delete(ctx, store.EventPrefix+d+k); err != nil {
 				return removed, err
 			}
-			if _, id, ok := parseKey(k); ok {
-				l.forget(id)
-			}
-			removed++
+			_, ids, _ := parseKey(k)
+			l.forget(ids)
+			removed += len(ids)
 		}
 	}
 	return removed, nil
 }
 
-func (l *Log) forget(id string) {
+func (l *Log) forget(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.stored, id)
+	for _, id := range ids {
+		delete(l.stored, id)
+	}
 }

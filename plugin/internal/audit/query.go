@@ -2,7 +2,11 @@ package audit
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,13 +43,12 @@ func (l *Log) Page(ctx context.Context, q Query) ([]apitype.Event, string, error
 		q.Limit = DefaultLimit
 	}
 	q.Limit = min(q.Limit, MaxLimit)
-	before := l.watermark()
-	if q.Cursor != "" {
-		seq, _, ok := parseKey(q.Cursor + ".")
-		if !ok {
-			return nil, "", apitype.Errorf(apitype.FieldInvalid, "cursor is not one that an earlier page answered")
-		}
-		before = min(before, seq)
+	before, err := parseCursor(q.Cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	if w := l.watermark(); w <= before.seq {
+		before = cursor{seq: w}
 	}
 	days, err := l.store.List(ctx, store.EventPrefix)
 	if err != nil {
@@ -65,10 +68,10 @@ func (l *Log) Page(ctx context.Context, q Query) ([]apitype.Event, string, error
 		sort.Sort(sort.Reverse(sort.StringSlice(keys)))
 		for _, k := range keys {
 			seq, _, ok := parseKey(k)
-			if !ok || seq >= before {
+			if !ok || seq > before.seq || seq == before.seq && before.records == 0 {
 				continue
 			}
-			var r Record
+			var r row
 			found, err := l.store.Get(ctx, store.EventPrefix+d+k, &r)
 			if err != nil {
 				return nil, "", err
@@ -76,18 +79,53 @@ func (l *Log) Page(ctx context.Context, q Query) ([]apitype.Event, string, error
 			if !found { // tidied meanwhile
 				continue
 			}
-			for i := len(r.Events) - 1; i >= 0; i-- {
-				if q.matches(r.Time, r.Events[i]) {
-					events = append(events, r.Events[i])
-				}
+			records := r.records()
+			if seq == before.seq {
+				records = records[:min(before.records, len(records))]
 			}
-			if len(events) >= q.Limit {
-				head, _, _ := strings.Cut(k, ".")
-				return events, head, nil
+			for n, record := range slices.Backward(records) {
+				for _, e := range slices.Backward(record.Events) {
+					if q.matches(record.Time, e) {
+						events = append(events, e)
+					}
+				}
+				if len(events) >= q.Limit {
+					return events, cursor{seq, n}.String(), nil
+				}
 			}
 		}
 	}
 	return events, "", nil
+}
+
+// cursor is a place between records: after it, going back in time, come the first so many records of the row of that
+// sequence, and all rows before it.
+type cursor struct {
+	seq     uint64
+	records int
+}
+
+func (c cursor) String() string {
+	if c.records == 0 {
+		return fmt.Sprintf("%016x", c.seq)
+	}
+	return fmt.Sprintf("%016x.%d", c.seq, c.records)
+}
+
+// parseCursor reads what String has written. The empty one is the end of all rows.
+func parseCursor(text string) (c cursor, err error) {
+	if text == "" {
+		return cursor{seq: math.MaxUint64}, nil
+	}
+	head, records, within := strings.Cut(text, ".")
+	c.seq, err = strconv.ParseUint(head, 16, 64)
+	if within && err == nil {
+		c.records, err = strconv.Atoi(records)
+	}
+	if err != nil || c.records < 0 {
+		return cursor{}, apitype.Errorf(apitype.FieldInvalid, "cursor is not one that an earlier page answered")
+	}
+	return c, nil
 }
 
 func (q Query) matches(t time.Time, e apitype.Event) bool {

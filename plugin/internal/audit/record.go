@@ -39,11 +39,19 @@ type Record struct {
 	Events []apitype.Event `json:"events"`
 }
 
-// SchemaName and SchemaVersion make a Record a stored row.
-func (*Record) SchemaName() string { return "event" }
+// row is what is stored: one record, or several that were written together.
+type row struct {
+	Record
+	More []*Record `json:"more,omitempty"`
+}
 
-// SchemaVersion is 1.
-func (*Record) SchemaVersion() int { return 1 }
+func (*row) SchemaName() string { return "event" }
+func (*row) SchemaVersion() int { return 1 }
+
+func newRow(records []*Record) *row { return &row{Record: *records[0], More: records[1:]} }
+
+// records are the row's, oldest first.
+func (r *row) records() []*Record { return append([]*Record{&r.Record}, r.More...) }
 
 // timeFormat is RFC 3339 with milliseconds.
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
