@@ -58,15 +58,20 @@ func (in *installation) supervisor(name string, server any) *supervisor {
 	return s
 }
 
-// stop ends the supervisor, which ends its collector.
+// stop ends the supervisor, which ends its collector. It takes the signal only once it has started, hence the repetition.
 func (s *supervisor) stop() {
-	collectors := proc.Children(s.child.PID())
-	s.child.End(syscall.SIGINT, 20*time.Second)
-	if !proc.Gone(collectors, 0) {
-		s.in.t.Logf("a collector outlived its supervisor")
-		for _, p := range collectors {
-			p.Signal(syscall.SIGKILL)
+	var collectors []proc.Process
+	for i := 0; i < 20 && s.child.Running(); i++ {
+		collectors = append(collectors, proc.Children(s.child.PID())...)
+		s.child.Signal(syscall.SIGINT)
+		select {
+		case <-s.child.Exited():
+		case <-time.After(time.Second):
 		}
+	}
+	s.child.End(syscall.SIGKILL, 0)
+	for _, p := range collectors {
+		p.Signal(syscall.SIGKILL) // only what has outlived it
 	}
 }
 

@@ -90,9 +90,12 @@ func (c *Child) Running() bool {
 	}
 }
 
+// Signal sends s, unless the child is gone.
+func (c *Child) Signal(s os.Signal) { _ = c.cmd.Process.Signal(s) }
+
 // End sends s and waits; a process that does not go within patience is killed.
 func (c *Child) End(s os.Signal, patience time.Duration) {
-	_ = c.cmd.Process.Signal(s) // refused only when it is gone already
+	c.Signal(s)
 	select {
 	case <-c.exited:
 	case <-time.After(patience):
