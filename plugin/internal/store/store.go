@@ -34,9 +34,11 @@ type Row interface {
 	SchemaVersion() int
 }
 
+// envelope is a row as it is stored, in one pass of the codec. The version stands first, so that it is known also of a row
+// whose shape is not.
 type envelope struct {
-	Version int             `json:"v"`
-	Row     json.RawMessage `json:"row"`
+	Version int `json:"v"`
+	Row     Row `json:"row"`
 }
 
 // Get reads the row at key into row and reports whether there is one. A row of a newer schema is schema_too_new.
@@ -52,15 +54,16 @@ func (s *Store) Get(ctx context.Context, key string, row Row) (bool, error) {
 }
 
 func decode(value []byte, row Row) error {
-	var e envelope
-	if err := json.Unmarshal(value, &e); err != nil {
-		return fmt.Errorf("a %s row is damaged: %w", row.SchemaName(), err)
-	}
+	e := envelope{Row: row}
+	err := json.Unmarshal(value, &e)
 	if e.Version > row.SchemaVersion() {
 		return apitype.Errorf(apitype.SchemaTooNew, "a %s row has schema version %d and this build knows %d", row.SchemaName(), e.Version, row.SchemaVersion())
 	}
-	if err := json.Unmarshal(e.Row, row); err != nil {
+	if err != nil {
 		return fmt.Errorf("a %s row is damaged: %w", row.SchemaName(), err)
+	}
+	if e.Version < 1 || e.Row == nil { // JSON, but none of ours
+		return fmt.Errorf("a %s row is damaged: there is nothing in it", row.SchemaName())
 	}
 	return nil
 }
@@ -69,11 +72,7 @@ func decode(value []byte, row Row) error {
 // After an error whose outcome is unknown it reads again, so callers must hold the lock that guards the key; what is then
 // still unknown is outcome_unknown, and asking again is the way to find out.
 func (s *Store) Put(ctx context.Context, key string, row Row) error {
-	inner, err := json.Marshal(row)
-	if err != nil {
-		return fmt.Errorf("encoding a %s row: %w", row.SchemaName(), err)
-	}
-	value, err := json.Marshal(envelope{Version: row.SchemaVersion(), Row: inner})
+	value, err := json.Marshal(envelope{Version: row.SchemaVersion(), Row: row})
 	if err != nil {
 		return fmt.Errorf("encoding a %s row: %w", row.SchemaName(), err)
 	}
