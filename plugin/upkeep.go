@@ -50,7 +50,7 @@ func (u *upkeep) tick() {
 		return
 	}
 	due := u.swept.IsZero() || u.now().Sub(u.swept) >= sweepEvery
-	if !due && len(u.agents) == 0 {
+	if !due && len(u.agents) == 0 && !u.backend.log.Untold() {
 		return
 	}
 	agents := u.agents
@@ -66,9 +66,9 @@ func (u *upkeep) run(agents map[string]bool, sweep bool) {
 			u.unsettled(id, err)
 		}
 	}
-	err := error(nil)
+	err := u.guarded(ctx, u.backend.log.Retell)
 	if sweep {
-		err = u.sweep(ctx)
+		err = errors.Join(err, u.sweep(ctx))
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -30,6 +30,7 @@ type Log struct {
 	last      uint64              // the highest sequence given
 	inflight  map[uint64]struct{} // given, and not yet known to be stored
 	uncertain map[string]string   // record id -> key of a write without an answer
+	untold    map[string]*Record  // of commits, see Tell
 	retention time.Duration
 }
 
@@ -37,7 +38,7 @@ type Log struct {
 func NewLog(s *store.Store, now func() time.Time, retention time.Duration) *Log {
 	return &Log{
 		store: s, now: now, retention: retention,
-		stored: map[string]struct{}{}, inflight: map[uint64]struct{}{}, uncertain: map[string]string{},
+		stored: map[string]struct{}{}, inflight: map[uint64]struct{}{}, uncertain: map[string]string{}, untold: map[string]*Record{},
 	}
 }
 

@@ -7,8 +7,9 @@ import (
 )
 
 const (
-	// maxTogether is how many records one row may hold: few enough for its key, which names them all.
-	maxTogether = 16
+	// maxTogether is how many records one row may hold. Its key names them all, and must be short enough for every storage
+	// that Vault has: one whose keys are files allows 255 characters.
+	maxTogether = 6
 	// maxWriters is how many rows are written at a time. One that is slow must not hold up all others.
 	maxWriters = 2
 )

@@ -127,7 +127,7 @@ func again(t *testing.T, g *gated, l *Log, records []*Record) (rows int) {
 
 func TestWhatComesTogetherIsWrittenTogether(t *testing.T) {
 	g, l := newGated(t)
-	const n = 20
+	const n = maxTogether + maxTogether/2
 	records, results, first, wait := crowd(t, g, l, n)
 	first[0].decide <- nil
 	second := <-g.arrived // in the place of the one that is done

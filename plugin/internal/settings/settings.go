@@ -122,7 +122,8 @@ func (s *Settings) Update(ctx context.Context, origin audit.Origin, hasIssuer bo
 	}
 	s.cached = &next
 	s.log.SetRetention(time.Duration(next.AuditRetention) * time.Second)
-	return next.Config, s.log.Ensure(ctx, next.Record)
+	s.log.Tell(ctx, next.Record)
+	return next.Config, nil
 }
 
 // Settle stores the event of a change that a crash cut short.
