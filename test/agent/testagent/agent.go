@@ -178,7 +178,7 @@ func (a *agent) connect(id identity) (*connection, error) {
 	}
 	interval := heartbeat
 	if id.Heartbeat > 0 {
-		interval = time.Duration(id.Heartbeat) * time.Second //nolint:gosec // an offer of centuries only means never
+		interval = time.Duration(id.Heartbeat) * time.Second // an offer of centuries only means never
 	}
 	if err := c.prepare(a, id); err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "testagent:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to be undone
+		os.Exit(1) // nothing is left to be undone
 	}
 }
 

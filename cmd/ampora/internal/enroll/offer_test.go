@@ -22,7 +22,7 @@ func TestAnOfferIsHeldAgainstWhatWasAskedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := key.(*ecdsa.PrivateKey) //nolint:forcetypeassert // made above
+	ours := key.(*ecdsa.PrivateKey) // made above
 	foreign, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

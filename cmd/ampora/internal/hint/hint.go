@@ -49,10 +49,10 @@ func walk(err error) []string {
 		return nil
 	}
 	var hints []string
-	if h, ok := err.(*Error); ok { //nolint:errorlint // the tree is walked by hand, so that no hint is lost
+	if h, ok := err.(*Error); ok { // the tree is walked by hand, so that no hint is lost
 		hints = append(hints, h.Hints...)
 	}
-	switch e := err.(type) { //nolint:errorlint // likewise
+	switch e := err.(type) { // likewise
 	case interface{ Unwrap() error }:
 		hints = append(hints, walk(e.Unwrap())...)
 	case interface{ Unwrap() []error }:

@@ -102,7 +102,7 @@ func (d *Dir) Answered() (*Identity, error) {
 	}
 	id, err := d.read(d.File(stageDir))
 	if err != nil {
-		return nil, nil //nolint:nilerr // an answer that was half written when the run ended is no answer
+		return nil, nil // an answer that was half written when the run ended is no answer
 	}
 	return id, nil
 }

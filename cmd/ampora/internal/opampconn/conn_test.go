@@ -160,7 +160,7 @@ func TestATokenIsNotCarriedToWhereARedirectPoints(t *testing.T) {
 		o := server(t, scheme, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, other.Endpoint, http.StatusTemporaryRedirect)
 		})
-		o.TLS = &tls.Config{RootCAs: nil, InsecureSkipVerify: true} //nolint:gosec // so that only the rule for redirects can stop it
+		o.TLS = &tls.Config{RootCAs: nil, InsecureSkipVerify: true} // so that only the rule for redirects can stop it
 		if _, err := talk(t, o); err == nil || reached {
 			t.Errorf("%s: redirected: %v %v", scheme, reached, err)
 		}

@@ -98,7 +98,7 @@ func fromServerError(e *protobufs.ServerErrorResponse) *Refusal {
 		r.Text = plain(e.GetErrorMessage())
 	}
 	if e.GetType() == protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable {
-		r.RetryAfter = max(time.Duration(e.GetRetryInfo().GetRetryAfterNanoseconds()), time.Second) //nolint:gosec // an overflow is cut below
+		r.RetryAfter = max(time.Duration(e.GetRetryInfo().GetRetryAfterNanoseconds()), time.Second) // an overflow is cut below
 		r.RetryAfter = min(r.RetryAfter, time.Hour)
 	}
 	return r

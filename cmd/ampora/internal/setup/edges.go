@@ -100,7 +100,7 @@ func covers(have, wanted map[string]any) bool {
 		}
 		if list, isList := h.([]any); isList && strings.HasSuffix(name, "cidrs") {
 			h = withLengths(list)
-			want = withLengths(want.([]any)) //nolint:forcetypeassert // written so above
+			want = withLengths(want.([]any)) // written so above
 		}
 		if !reflect.DeepEqual(h, want) {
 			return false
