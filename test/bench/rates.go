@@ -63,7 +63,7 @@ func (b *bench) measureRates(ctx context.Context) error {
 		parallel, size int
 	}{{"loaded", b.parallel, b.operations}, {"alone", 1, b.alone}} {
 		b.say("issuing and enrolling, %d in flight: %d rounds of %d", load.parallel, b.rounds, load.size)
-		results, costs := make([]figures, len(contests)), make([]figures, len(contests))
+		results, costs, writes := make([]figures, len(contests)), make([]figures, len(contests)), make([]figures, len(contests))
 		for round := range b.rounds + 1 { // the first one warms up
 			all, err := newApplicants(load.size)
 			if err != nil {
@@ -71,15 +71,17 @@ func (b *bench) measureRates(ctx context.Context) error {
 			}
 			for i, c := range contests {
 				both := []struct {
-					do   operation
-					into *[]float64
-					cost *[]float64
-				}{{c.ours, &results[i].Ours, &costs[i].Ours}, {c.theirs, &results[i].Theirs, &costs[i].Theirs}}
+					do                 operation
+					into, cost, writes *[]float64
+				}{
+					{c.ours, &results[i].Ours, &costs[i].Ours, &writes[i].Ours},
+					{c.theirs, &results[i].Theirs, &costs[i].Theirs, &writes[i].Theirs},
+				}
 				if round%2 == 1 {
 					slices.Reverse(both)
 				}
 				for _, side := range both {
-					before, err := v.processor()
+					before, err := v.usage(ctx)
 					if err != nil {
 						return err
 					}
@@ -87,13 +89,14 @@ func (b *bench) measureRates(ctx context.Context) error {
 					if err != nil {
 						return fmt.Errorf("%s: %w", c.what, err)
 					}
-					after, err := v.processor()
+					after, err := v.usage(ctx)
 					if err != nil {
 						return err
 					}
-					if round > 0 {
+					if n := float64(len(all)); round > 0 {
 						*side.into = append(*side.into, rate)
-						*side.cost = append(*side.cost, float64(after-before)/float64(time.Millisecond)/float64(len(all)))
+						*side.cost = append(*side.cost, float64(after.processor-before.processor)/float64(time.Millisecond)/n)
+						*side.writes = append(*side.writes, float64(after.writes-before.writes)/n)
 					}
 				}
 			}
@@ -106,6 +109,8 @@ func (b *bench) measureRates(ctx context.Context) error {
 			b.report.add(c.key+"-"+load.key, results[i])
 			costs[i].What, costs[i].Unit = "  processor time of Vault and the engine for one", "ms"
 			b.report.add(c.key+"-cost-"+load.key, costs[i])
+			writes[i].What, writes[i].Unit = "  storage writes for one", "storage writes"
+			b.report.add(c.key+"-writes-"+load.key, writes[i])
 		}
 	}
 	return nil

@@ -58,17 +58,22 @@ func startVault(ctx context.Context) (*vaultSide, error) {
 
 func (v *vaultSide) stop() error { return v.server.Stop() }
 
-// processor is how much processor time Vault and the engine's process have used.
-func (v *vaultSide) processor() (time.Duration, error) {
-	var sum time.Duration
+// usage is what Vault and the engine's process have used so far.
+type usage struct {
+	processor time.Duration
+	writes    uint64
+}
+
+func (v *vaultSide) usage(ctx context.Context) (u usage, err error) {
 	for _, pid := range append(v.server.PluginPids("vault-plugin-secrets-ampora"), v.server.Pid()) {
 		used, err := processor(pid)
 		if err != nil {
-			return 0, err
+			return u, err
 		}
-		sum += used
+		u.processor += used
 	}
-	return sum, nil
+	u.writes, err = v.server.LastIndex(ctx)
+	return u, err
 }
 
 func (v *vaultSide) setUp(ctx context.Context) error {
