@@ -37,6 +37,7 @@ type backend struct {
 	life context.Context // ends with the mount
 	end  context.CancelFunc
 
+	cache     *store.Cache
 	settings  *settings.Settings
 	authority *authority.Authority
 	log       *audit.Log
@@ -59,7 +60,8 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	}
 	b := &backend{}
 	b.life, b.end = context.WithCancel(context.Background())
-	rows := store.New(config.StorageView)
+	b.cache = store.NewCache(config.StorageView)
+	rows := store.New(b.cache)
 	b.log = audit.NewLog(rows, now, time.Duration(settings.Defaults().AuditRetention)*time.Second)
 	b.settings = settings.New(rows, b.log, now)
 	b.authority = authority.New(rows, b.log, now)
@@ -133,6 +135,7 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 
 // invalidate hears of rows that another node wrote.
 func (b *backend) invalidate(_ context.Context, key string) {
+	b.cache.Forget(key)
 	switch {
 	case key == store.ConfigKey:
 		b.settings.Forget()

@@ -40,19 +40,19 @@ func TestBudgets(t *testing.T) {
 		{"checking a token", 0, 2, func() { m.ok(write, "redeem/check", data{"token": check.Token}) }},
 		{"redeeming with a CSR", 3, 2, func() { m.redeem(data{"token": redeemed.Token, "csr": newCSR(t)}) }},
 		{"redeeming with a server-made key", 3, 2, func() { m.redeem(data{"token": leaf.Token, "generate_key": true}) }},
-		{"repeating a redemption with a CSR", 0, 3, func() { m.redeem(repeat) }},
-		{"repeating a redemption with a server-made key", 2, 3, func() { m.redeem(serverKey) }},
-		{"a refused redemption", 0, 3, func() { m.no(apitype.TokenRedeemed, write, "redeem", data{"token": redeemed.Token, "csr": newCSR(t)}) }},
+		{"repeating a redemption with a CSR", 0, 2, func() { m.redeem(repeat) }},
+		{"repeating a redemption with a server-made key", 2, 2, func() { m.redeem(serverKey) }},
+		{"a refused redemption", 0, 2, func() { m.no(apitype.TokenRedeemed, write, "redeem", data{"token": redeemed.Token, "csr": newCSR(t)}) }},
 		{"a malformed token", 0, 0, func() { m.no(apitype.TokenMalformed, write, "redeem", data{"token": "x"}) }},
-		{"reading a token", 0, 3, func() { m.ok(read, "tokens/"+token.TokenID, nil) }},
-		{"revoking a token", 2, 3, func() { m.ok(write, "tokens/"+token.TokenID+"/revoke", nil) }},
-		{"revoking it again", 0, 3, func() { m.ok(write, "tokens/"+token.TokenID+"/revoke", nil) }},
+		{"reading a token", 0, 2, func() { m.ok(read, "tokens/"+token.TokenID, nil) }},
+		{"revoking a token", 2, 1, func() { m.ok(write, "tokens/"+token.TokenID+"/revoke", nil) }},
+		{"revoking it again", 0, 1, func() { m.ok(write, "tokens/"+token.TokenID+"/revoke", nil) }},
 		{"reading an agent", 0, 2, func() { m.ok(read, "agents/"+warm.AgentID, nil) }},
 		{"changing an agent", 2, 2, func() { m.ok(write, "agents/"+warm.AgentID, data{"group": "web"}) }},
 		{"revoking an agent", 2, 2, func() { m.ok(write, "agents/"+revoked.AgentID+"/revoke", nil) }},
 		{"revoking it again", 0, 2, func() { m.ok(write, "agents/"+revoked.AgentID+"/revoke", nil) }},
-		{"deleting an agent", 3, 3, func() { m.ok(remove, "agents/"+deleted.AgentID, nil) }},
-		{"deleting it again", 0, 2, func() { m.ok(remove, "agents/"+deleted.AgentID, nil) }},
+		{"deleting an agent", 3, 2, func() { m.ok(remove, "agents/"+deleted.AgentID, nil) }},
+		{"deleting it again", 0, 1, func() { m.ok(remove, "agents/"+deleted.AgentID, nil) }},
 		{"polling the feed", 0, 0, func() { m.sync("") }},
 		{"a report that changes nothing, with the edge's row due", 1, 3, func() { m.ok(write, "edge/report", report(warm)) }},
 		{"a report that changes nothing", 0, 2, func() { m.ok(write, "edge/report", report(warm)) }},
@@ -61,6 +61,7 @@ func TestBudgets(t *testing.T) {
 		{"changing the configuration", 2, 0, func() { m.ok(write, "config", data{"token_ttl": "2h"}) }},
 		{"signing an edge's certificate", 0, 0, func() { m.ok(write, "edge/certificate", data{"csr": newCSR(t)}) }},
 	} {
+		m.forget() // rows were written long ago; that there is none is still known
 		m.storage.Reset()
 		c.run()
 		if w := m.storage.Writes(); len(w) != c.writes {
@@ -69,6 +70,14 @@ func TestBudgets(t *testing.T) {
 		if r := m.storage.Reads(); len(r) != c.reads {
 			t.Errorf("%s: %d reads instead of %d: %v", c.name, len(r), c.reads, r)
 		}
+	}
+	// What was just read or written is not read again.
+	fresh := m.issue(nil)
+	m.storage.Reset()
+	m.ok(write, "redeem/check", data{"token": fresh.Token})
+	m.redeem(data{"token": fresh.Token, "csr": newCSR(t)})
+	if r := m.storage.Reads(); len(r) != 1 {
+		t.Errorf("enrolling with a fresh token: %d reads instead of 1: %v", len(r), r)
 	}
 	// The three writes of a redemption, in the order that makes it one commit.
 	m.storage.Reset()

@@ -183,6 +183,17 @@ func (m *mount) put(key, value string) {
 	if err := m.storage.Storage.Put(m.Context(), &logical.StorageEntry{Key: key, Value: []byte(value)}); err != nil {
 		m.Fatal(err)
 	}
+	m.backend.InvalidateKey(m.Context(), key) // as Vault does for what another node wrote
+}
+
+// forget makes the engine read tokens and agents again, as a process does that has just started.
+func (m *mount) forget() {
+	m.Helper()
+	for _, prefix := range []string{"token/", "agent/"} {
+		for _, key := range m.keys(prefix) {
+			m.backend.InvalidateKey(m.Context(), key)
+		}
+	}
 }
 
 // failing answers every request with an error.

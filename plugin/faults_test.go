@@ -68,6 +68,7 @@ func TestAPanicIsOneFailedRequest(t *testing.T) {
 			token, other := m.issue(nil), m.issue(nil)
 			m.sync("")
 			op, path, body := c.run(m, id, token, other)
+			m.forget()
 			m.panicOn(c.kind, c.prefix)
 			m.no(apitype.Internal, op, path, body)
 			if log := m.log.String(); !strings.Contains(log, "panicked") || strings.Contains(log, "the storage is broken") {

@@ -33,7 +33,7 @@ type world struct {
 
 // newWorld starts a process; nothing runs in the background, so operations can be counted.
 func newWorld(t *testing.T, storage *storetest.Faulty) *world {
-	rows := store.New(storage)
+	rows := store.New(store.NewCache(storage))
 	log := audit.NewLog(rows, time.Now, 90*24*time.Hour)
 	w := &world{t: t, storage: storage, Enroller: &enroll.Enroller{
 		Store: rows, Locks: store.NewLocks(), Log: log, Now: time.Now,
