@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	ampora "github.com/ampora/ampora/plugin"
 	"github.com/ampora/ampora/plugin/apitype"
@@ -13,6 +14,10 @@ import (
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/sdk/plugin"
 )
+
+// gcPercent is how far the heap grows between collections, in percent of what is in use. That is some ten megabytes, and with
+// Go's 100 collecting it took an eighth of the processor time under load. GOGC in the plugin's environment overrides it.
+const gcPercent = 400
 
 func main() { os.Exit(run(os.Args[1:])) }
 
@@ -27,6 +32,9 @@ func run(args []string) int {
 	if *version {
 		fmt.Println("vault-plugin-secrets-ampora", apitype.Version)
 		return 0
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	err := plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: ampora.Factory,
