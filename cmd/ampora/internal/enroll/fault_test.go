@@ -24,12 +24,12 @@ func TestACertificateThatCouldNotBeTriedIsTriedByTheNextRun(t *testing.T) {
 	home := freeAddr(t)
 	w := newWorld(t, func(o *edge.Options) { o.Advertise = "wss://" + home + "/v1/opamp" })
 	dir := filepath.Join(t.TempDir(), "id")
-	r := w.enrol(dir, w.token(), func(c *Cmd) { c.Timeout = 2 * time.Second })
+	r := w.enrol(dir, w.token(), func(c *Cmd) { c.Timeout = 5 * time.Second })
 	w.refuses("", r, "connecting with it failed", "no token is needed")
 	if _, err := os.Stat(filepath.Join(dir, idfiles.Cert)); err == nil {
 		t.Error("an identity that was not verified is in place")
 	}
-	again := w.enrol(dir, "", func(c *Cmd) { c.Timeout = time.Second })
+	again := w.enrol(dir, "", func(c *Cmd) { c.Timeout = 4 * time.Second })
 	w.refuses("", again, "connecting with it failed")
 
 	w.start(home)
@@ -46,7 +46,7 @@ func TestACertificateThatWasRevokedBeforeItWasTriedGivesWayToAFreshToken(t *test
 	w := newWorld(t, func(o *edge.Options) { o.Advertise = "wss://" + home + "/v1/opamp" })
 	dir := filepath.Join(t.TempDir(), "id")
 	first := w.token()
-	w.refuses("", w.enrol(dir, first, func(c *Cmd) { c.Timeout = time.Second }), "connecting with it failed")
+	w.refuses("", w.enrol(dir, first, func(c *Cmd) { c.Timeout = 4 * time.Second }), "connecting with it failed")
 	secret, err := token.Parse(token.Bootstrap, first)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestARequestThatWasLostIsRepeatedWithTheSameKey(t *testing.T) {
 	through := w.swallow(requests)
 	dir := filepath.Join(t.TempDir(), "id")
 	secret := w.token()
-	r := w.enrol(dir, secret, through, func(c *Cmd) { c.Timeout = 300 * time.Millisecond })
+	r := w.enrol(dir, secret, through, func(c *Cmd) { c.Timeout = 4 * time.Second })
 	w.refuses("", r, "not known whether the token is spent", "run the same command again")
 	d, err := idfiles.Open(dir)
 	if err != nil {
@@ -99,7 +99,7 @@ func TestARequestThatWasLostIsRepeatedWithTheSameKey(t *testing.T) {
 func TestAKeyThatWaitsForAnotherTokenIsDropped(t *testing.T) {
 	w := newWorld(t)
 	dir := filepath.Join(t.TempDir(), "id")
-	w.refuses("", w.enrol(dir, w.token(), w.swallow(requests), func(c *Cmd) { c.Timeout = 300 * time.Millisecond }), "not known")
+	w.refuses("", w.enrol(dir, w.token(), w.swallow(requests), func(c *Cmd) { c.Timeout = 4 * time.Second }), "not known")
 	w.mustEnrol(dir, w.token())
 }
 
@@ -185,7 +185,7 @@ func TestVaultBeingAwayIsWaitedFor(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "id")
 	secret := w.token()
 	w.engine.SetAway(true)
-	w.refuses(dir, w.enrol(dir, secret, func(c *Cmd) { c.Timeout = time.Second }), string(apitype.VaultUnavailable))
+	w.refuses(dir, w.enrol(dir, secret, func(c *Cmd) { c.Timeout = 4 * time.Second }), string(apitype.VaultUnavailable))
 	go func() {
 		time.Sleep(time.Second)
 		w.engine.SetAway(false)
