@@ -40,7 +40,7 @@ func (e *Enroller) Check(ctx context.Context, tenant string, in apitype.RedeemCh
 	if m.retryable(tenant, secret, cfg, e.Now()) {
 		return apitype.RedeemCheckResponse{
 			TokenID: m.agent.TokenID, Tenant: m.agent.Tenant, Group: m.agent.Group,
-			ExpiresAt: formatTime(m.agent.RedeemedAt.Add(retryWindow(cfg))),
+			ExpiresAt: formatTime(m.agent.EnrolledAt.Add(retryWindow(cfg))),
 		}, nil
 	}
 	row, err := m.redeemable(tenant, secret, source, e.Now())
@@ -55,7 +55,7 @@ func (e *Enroller) Check(ctx context.Context, tenant string, in apitype.RedeemCh
 func (m met) retryable(tenant string, secret token.Secret, cfg apitype.Config, now time.Time) bool {
 	hash := secret.Hash()
 	return m.agent != nil && m.revoked == nil && hash.Equal(m.agent.TokenHash) && inTenant(tenant, m.agent.Tenant) &&
-		m.agent.KeyOrigin == settings.KeyOriginCSR && now.Sub(m.agent.RedeemedAt) < retryWindow(cfg)
+		m.agent.KeyOrigin == settings.KeyOriginCSR && now.Sub(m.agent.EnrolledAt) < retryWindow(cfg)
 }
 
 func retryWindow(cfg apitype.Config) time.Duration {

@@ -49,7 +49,7 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 		AgentID: agentID, DisplayName: in.DisplayName, InstanceUID: k.instanceUID, Description: in.Description, Capabilities: in.Capabilities,
 		Tenant: tokenRow.Tenant, Group: tokenRow.Group,
 		TokenID: tokenRow.TokenID, TokenHash: tokenRow.Hash, TokenExpiresAt: tokenRow.ExpiresAt,
-		EnrolledAt: e.Now().UTC(), RedeemedAt: e.Now().UTC(), SourceIP: formatSource(k.source), KeyOrigin: settings.KeyOriginCSR,
+		EnrolledAt: e.Now().UTC(), SourceIP: formatSource(k.source), KeyOrigin: settings.KeyOriginCSR,
 	}
 	row.StateHash = apitype.StateHash(in.Description, in.DisplayName, in.Capabilities)
 	if row.DisplayName == "" {
@@ -79,7 +79,7 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 // the same agent where the key was of our making (we do not keep it), and else with token_redeemed.
 func (e *Enroller) redeemAgain(ctx context.Context, origin audit.Origin, tenant string, cfg apitype.Config, set *authority.Set, m met, k *intake) (*apitype.Identity, error) {
 	row, hash := m.agent, k.secret.Hash()
-	age := e.Now().Sub(row.RedeemedAt)
+	age := e.Now().Sub(row.EnrolledAt)
 	sameKey := k.csr != nil && subtle.ConstantTimeCompare(k.csr.KeyHash[:], row.CSRKeyHash) == 1
 	sameRequest := k.idempotency != nil && subtle.ConstantTimeCompare(k.idempotency, row.IdempotencyHash) == 1 && age < idempotencyWindow
 	serverKey := k.csr == nil && row.KeyOrigin == settings.KeyOriginServer

@@ -91,10 +91,9 @@ type agentRow struct {
 	Leaf leafRow `json:"leaf"`
 
 	// Of the redemption: what the same request may be recognised by. A repetition that gets a fresh leaf does not move
-	// RedeemedAt, or it could be repeated for ever.
-	CSRKeyHash      []byte    `json:"csr_key_hash,omitempty"`     // SHA-256 of the key's SPKI; absent for a server-made key
-	IdempotencyHash []byte    `json:"idempotency_hash,omitempty"` // SHA-256
-	RedeemedAt      time.Time `json:"redeemed_at"`
+	// EnrolledAt, or it could be repeated for ever.
+	CSRKeyHash      []byte `json:"csr_key_hash,omitempty"`     // SHA-256 of the key's SPKI; absent for a server-made key
+	IdempotencyHash []byte `json:"idempotency_hash,omitempty"` // SHA-256
 
 	StateHash   string    `json:"state_hash,omitempty"`   // of description, display name and capabilities as the agent last told them
 	SuspectedAt uint32    `json:"suspected_at,omitempty"` // generation at which a replaced leaf came back
