@@ -1,7 +1,6 @@
 package ampora
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,21 +40,6 @@ func decode[T any](data *framework.FieldData) (T, error) {
 		return out, apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
 	}
 	return out, nil
-}
-
-// encode makes an answer of an apitype value.
-func encode(value any) (*logical.Response, error) {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return nil, fmt.Errorf("encoding: %w", err)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	data := map[string]any{}
-	if err := decoder.Decode(&data); err != nil {
-		return nil, fmt.Errorf("encoding: %w", err)
-	}
-	return &logical.Response{Data: data}, nil
 }
 
 // answer encodes what a domain call answered, or passes its error on.

@@ -28,7 +28,19 @@ type Actor struct {
 const (
 	ActionTokenIssued          = "Token.Issued"
 	ActionTokenRevoked         = "Token.Revoked"
+	ActionTokenAllRevoked      = "Token.AllRevoked"
 	ActionTokenRedeemed        = "Token.Redeemed"
+	ActionPoolCreated          = "Pool.Created"
+	ActionPoolUpdated          = "Pool.Updated"
+	ActionPoolSecretRotated    = "Pool.AdminSecretRotated"
+	ActionPoolRevoked          = "Pool.Revoked"
+	ActionPoolDeleted          = "Pool.Deleted"
+	ActionGroupCreated         = "Group.Created"
+	ActionGroupUpdated         = "Group.Updated"
+	ActionGroupDeleted         = "Group.Deleted"
+	ActionConfigurationCreated = "Configuration.Created"
+	ActionConfigurationUpdated = "Configuration.Updated"
+	ActionConfigurationDeleted = "Configuration.Deleted"
 	ActionCertificateIssued    = "Certificate.Issued"
 	ActionCertificateRevoked   = "Certificate.Revoked"
 	ActionCertificateSuspected = "Certificate.CloneSuspected"
@@ -38,6 +50,8 @@ const (
 	ActionIssuerCreated        = "Issuer.Created"
 	ActionIssuerActivated      = "Issuer.Activated"
 	ActionConfigUpdated        = "Config.Updated"
+	ActionConfigRestored       = "Config.Restored"
+	ActionAccessRefused        = "Access.Refused" // refusals of one source in one minute, in sum
 )
 
 // EventsRequest selects events, newest first.

@@ -32,6 +32,13 @@ const (
 	TenantRequired       Code = "tenant_required"
 	TenantMismatch       Code = "tenant_mismatch"
 	GroupMissing         Code = "group_missing"
+	GroupUnknown         Code = "group_unknown"
+	ConfigurationMissing Code = "configuration_missing"
+	ConfigurationUnknown Code = "configuration_unknown"
+	PoolUnknown          Code = "pool_unknown"
+	PoolSecretInvalid    Code = "pool_secret_invalid"
+	PoolRevoked          Code = "pool_revoked"
+	PoolFull             Code = "pool_full"
 	TTLOutOfRange        Code = "ttl_out_of_range"
 	CSRInvalid           Code = "csr_invalid"
 	CSRRequired          Code = "csr_required"
@@ -85,6 +92,13 @@ var catalogue = map[Code]entry{
 	TenantRequired:       {400, 400, "name the tenant: ampora/tenants/<tenant>/..."},
 	TenantMismatch:       {400, 403, "use the path or the edge of the tenant that the token belongs to"},
 	GroupMissing:         {400, 400, "make the group first, or leave the field out"},
+	GroupUnknown:         {404, 404, "list the groups with 'vault list ampora/groups' (those of a tenant: ampora/tenants/<tenant>/groups)"},
+	ConfigurationMissing: {400, 400, "make the configuration first, or leave the field out"},
+	ConfigurationUnknown: {404, 404, "list the configurations with 'vault list ampora/configurations' (those of a tenant: ampora/tenants/<tenant>/configurations)"},
+	PoolUnknown:          {404, 404, "list the pools with 'vault list ampora/pools' (those of a tenant: ampora/tenants/<tenant>/pools)"},
+	PoolSecretInvalid:    {400, 401, "send the pool's admin secret as it was shown when the pool was made or its secret rotated; 'vault write -f ampora/pools/<pool>/rotate-secret' makes a new one"},
+	PoolRevoked:          {410, 401, "issue a fresh token from the pool; those from before were ended together. The reason stands in the pool's row and in audit/events"},
+	PoolFull:             {409, 409, "wait until tokens are redeemed or expire, end them with pools/<pool>/revoke, or raise the pool's max_outstanding"},
 	TTLOutOfRange:        {400, 400, "choose a ttl between the configured minimum and maximum (vault read ampora/config)"},
 	CSRInvalid:           {400, 400, "send one PEM 'CERTIFICATE REQUEST' signed by its own key"},
 	CSRRequired:          {400, 400, "send a CSR: key_origin is 'csr', so no key is made on the server"},

@@ -9,8 +9,14 @@ const (
 	PathCAIssuers          = "ca/issuers"
 	PathCABundle           = "ca/bundle"
 	PathCABundlePEM        = "ca/bundle/pem"
-	PathTokens             = "tokens"       // T
-	PathTokensIssue        = "tokens/issue" // T
+	PathTokens             = "tokens"            // T
+	PathTokensIssue        = "tokens/issue"      // T
+	PathTokensRevokeAll    = "tokens/revoke-all" // T
+	PathPools              = "pools"             // T; below it <pool>, <pool>/issue, /admin/issue, /rotate-secret, /revoke
+	PathGroups             = "groups"            // T
+	PathConfigurations     = "configurations"    // T
+	PathAgentsGroup        = "agents/group"      // T
+	PathAfterRestore       = "config/after-restore"
 	PathRedeem             = "redeem"       // T
 	PathRedeemCheck        = "redeem/check" // T
 	PathAgents             = "agents"       // T

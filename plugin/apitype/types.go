@@ -14,6 +14,7 @@ type Config struct {
 	TokenMaxTTL           int64    `json:"token_max_ttl"`
 	LeafTTL               int64    `json:"leaf_ttl"`
 	LeafMaxTTL            int64    `json:"leaf_max_ttl"`
+	Tenancy               string   `json:"tenancy"` // off, or hard: every row belongs to a tenant
 	KeyOrigin             string   `json:"key_origin"`
 	RetryWindow           int64    `json:"retry_window"`
 	CRLDistributionPoints []string `json:"crl_distribution_points"`
@@ -91,11 +92,26 @@ type TokenInfo struct {
 	Tenant     string   `json:"tenant"`
 	Group      string   `json:"group"`
 	Pool       string   `json:"pool"`
+	PoolID     string   `json:"pool_id,omitempty"`
+	BatchID    string   `json:"batch_id,omitempty"` // of tokens that were issued together
 	BoundCIDRs []string `json:"bound_cidrs"`
 	IssuedBy   string   `json:"issued_by"`
 	IssuedAt   string   `json:"issued_at"`
 	ExpiresAt  string   `json:"expires_at"`
 	Reason     string   `json:"reason,omitempty"` // of the revocation
+}
+
+// RevokeAllResponse answers tokens/revoke-all.
+type RevokeAllResponse struct {
+	Tenant    string `json:"tenant"` // whose tokens ended; empty: everybody's
+	RevokedAt string `json:"revoked_at"`
+	Reason    string `json:"reason"`
+}
+
+// RestoreResponse answers config/after-restore.
+type RestoreResponse struct {
+	RestoreCount int    `json:"restore_count"` // how often this mount was restored, 255 at most
+	RestoredAt   string `json:"restored_at"`
 }
 
 // RedeemCheckRequest asks whether a token would be taken right now. Nothing is consumed.
@@ -168,6 +184,7 @@ type Agent struct {
 	Edge             string `json:"edge"`
 	TokenID          string `json:"token_id"`
 	Pool             string `json:"pool"`
+	PoolID           string `json:"pool_id,omitempty"`
 	KeyOrigin        string `json:"key_origin"` // csr or server
 	SourceIP         string `json:"source_ip"`  // of the redemption
 	RevocationReason string `json:"revocation_reason,omitempty"`
@@ -176,8 +193,24 @@ type Agent struct {
 
 // AgentUpdateRequest changes the fields that are set.
 type AgentUpdateRequest struct {
-	DisplayName *string `json:"display_name,omitempty"`
-	Group       *string `json:"group,omitempty"`
+	DisplayName   *string `json:"display_name,omitempty"`
+	Group         *string `json:"group,omitempty"`         // empty for none
+	Configuration *string `json:"configuration,omitempty"` // of its own, before that of its group; empty for none
+}
+
+// MaxAgentsTogether is how many agents one request may assign to a group.
+const MaxAgentsTogether = 1000
+
+// AssignRequest puts agents into a group, or into none.
+type AssignRequest struct {
+	AgentIDs []string `json:"agent_ids"`
+	Group    string   `json:"group"`
+}
+
+// AssignResponse tells what has changed. Agents that were in the group already are not among the changed.
+type AssignResponse struct {
+	Group   string   `json:"group"`
+	Changed []string `json:"changed"` // agent ids
 }
 
 // RevokeRequest gives the reason: for agents one of RFC 5280 section 5.3.1 (unspecified, keyCompromise,
@@ -201,8 +234,11 @@ type ListResponse[T any] struct {
 	NextAfter string `json:"next_after,omitempty"`
 }
 
-// Page selects one page of a list.
+// Page selects one page of a list. Empty filters select everything.
 type Page struct {
 	After string
 	Limit int // 0 = all
+	Pool  string
+	Group string
+	State string
 }

@@ -129,8 +129,10 @@ func (r *Refusal) Unwrap() []error { return []error{r.Err, r.Vault} }
 
 func pageQuery(p apitype.Page) url.Values {
 	q := url.Values{}
-	if p.After != "" {
-		q.Set("after", p.After)
+	for k, v := range map[string]string{"after": p.After, "pool": p.Pool, "group": p.Group, "state": p.State} {
+		if v != "" {
+			q.Set(k, v)
+		}
 	}
 	if p.Limit > 0 {
 		q.Set("limit", strconv.Itoa(p.Limit))
