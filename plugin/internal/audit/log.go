@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/internal/store"
+	"golang.org/x/sync/singleflight"
 )
 
 // Log stores records and reads them back. It is safe for concurrent use.
@@ -20,7 +21,8 @@ type Log struct {
 	store *store.Store
 	now   func() time.Time
 
-	writes writes
+	writes   writes
+	ensuring singleflight.Group // by record id
 
 	load sync.Mutex // held while the keys are read in; taken before mu
 
@@ -58,6 +60,15 @@ func (l *Log) Ensure(ctx context.Context, r *Record) error {
 	if err := l.ensureLoaded(ctx); err != nil {
 		return err
 	}
+	if l.done(r) {
+		return nil
+	}
+	// Of those who meet the same record at once, as the tokens of one batch do, one stores it.
+	_, err, _ := l.ensuring.Do(r.ID, func() (any, error) { return nil, l.ensure(ctx, r) })
+	return err
+}
+
+func (l *Log) ensure(ctx context.Context, r *Record) error {
 	if l.done(r) {
 		return nil
 	}
