@@ -12,7 +12,7 @@ import (
 // edgeRowStep is how often an edge's row is stored at most.
 const edgeRowStep = time.Minute
 
-// edgeRow is edge/<name>: what an edge last said of itself.
+// edgeRow is edge/<tenant or ->/<name>: what an edge last said of itself. Edges of two tenants may have the same name.
 type edgeRow struct {
 	Name     string    `json:"name"`
 	Version  string    `json:"version"`
@@ -30,17 +30,17 @@ type edges struct {
 	now   func() time.Time
 
 	mu     sync.Mutex
-	stored map[string]time.Time
+	stored map[string]time.Time // by key
 }
 
 func newEdges(s *store.Store, now func() time.Time) *edges {
 	return &edges{store: s, now: now, stored: map[string]time.Time{}}
 }
 
-// seen stores the edge's row unless that was done within the last minute.
-func (e *edges) seen(ctx context.Context, in apitype.ReportRequest) error {
-	now, key := e.now(), store.EdgePrefix+in.Name
-	if !e.due(in.Name, now) {
+// seen stores the edge's row unless that was done within the last minute. The tenant is the one that the edge reports for.
+func (e *edges) seen(ctx context.Context, tenant string, in apitype.ReportRequest) error {
+	now, key := e.now(), store.NamedKey(store.EdgePrefix, tenant, in.Name)
+	if !e.due(key, now) {
 		return nil
 	}
 	if _, err := e.store.Get(ctx, key, &edgeRow{}); err != nil { // a newer build's row is not ours to write over
@@ -53,12 +53,12 @@ func (e *edges) seen(ctx context.Context, in apitype.ReportRequest) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stored[in.Name] = now
+	e.stored[key] = now
 	return nil
 }
 
-func (e *edges) due(name string, now time.Time) bool {
+func (e *edges) due(key string, now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return now.Sub(e.stored[name]) >= edgeRowStep
+	return now.Sub(e.stored[key]) >= edgeRowStep
 }

@@ -102,7 +102,7 @@ func (b *backend) edgeReport(ctx context.Context, req *logical.Request, data *fr
 		}
 		out.Sessions = append(out.Sessions, a)
 	}
-	if err := b.edges.seen(ctx, in); err != nil {
+	if err := b.edges.seen(ctx, tenant, in); err != nil {
 		return nil, err
 	}
 	return encode(out)

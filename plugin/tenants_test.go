@@ -71,6 +71,17 @@ func dropEdges(dump string) []string {
 	return lines
 }
 
+func TestEdgesOfTwoTenantsMayHaveTheSameName(t *testing.T) {
+	m := ready(t)
+	for _, path := range []string{"edge/report", "tenants/acme/edge/report", "tenants/globex/edge/report"} {
+		before := m.keys("edge/")
+		m.ok(write, path, data{"name": "edge-1", "version": "v1"})
+		if len(m.keys("edge/")) != len(before)+1 {
+			t.Errorf("%s wrote over another edge's row: %v", path, m.keys("edge/"))
+		}
+	}
+}
+
 func TestListsAreFilteredByThePathsTenant(t *testing.T) {
 	m := ready(t)
 	tokens, agents := map[string]string{}, map[string]string{}
