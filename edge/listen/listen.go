@@ -5,6 +5,7 @@ package listen
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -104,4 +105,14 @@ func (c *boundedConn) SetDeadline(t time.Time) error {
 		return err
 	}
 	return c.SetWriteDeadline(t)
+}
+
+// Remote is the address that a request came from: the peer's, or what a balancer's PROXY protocol header says. The zero
+// value stands for an unknown one.
+func Remote(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
 }

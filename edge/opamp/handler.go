@@ -14,11 +14,11 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/problem"
 	"github.com/ampora/ampora/edge/session"
@@ -88,7 +88,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	admitted, admitErr := h.Desk.Admit(r.Context(), session.Caller{
-		Transport: transport, Source: source(r), Certificate: certificate(r.TLS), Authorization: r.Header.Values("Authorization"),
+		Transport: transport, Source: listen.Remote(r), Certificate: certificate(r.TLS), Authorization: r.Header.Values("Authorization"),
 	})
 	if admitErr != nil {
 		h.refuse(w, r, admitErr.(*session.Refusal))
@@ -134,7 +134,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, why *session.Re
 	if why.Passing() {
 		level = hclog.Debug // many at once, and they come back
 	}
-	h.Logger.Log(level, "refused", append([]any{"remote", source(r), "code", why.Err.Code, "detail", why.Err.Detail}, why.About...)...)
+	h.Logger.Log(level, "refused", append([]any{"remote", listen.Remote(r), "code", why.Err.Code, "detail", why.Err.Detail}, why.About...)...)
 	problem.Write(w, why.Err, why.RetryAfter)
 }
 
@@ -168,13 +168,4 @@ func certificate(state *tls.ConnectionState) (first *x509.Certificate) {
 		return nil
 	}
 	return state.PeerCertificates[0]
-}
-
-// source is the peer's address; with PROXY protocol that is what the balancer said.
-func source(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap()
 }

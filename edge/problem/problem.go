@@ -4,6 +4,7 @@ package problem
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -40,10 +41,35 @@ func Of(e *apitype.Error) Document {
 	}
 }
 
+// Retry spans: the least wait, doubled at most by the spread.
+const (
+	retryBusy        = 5 * time.Second  // 429
+	retryUnavailable = 15 * time.Second // 503
+)
+
+// RetryAfter is when to come again with what was refused by this code, zero when that would change nothing. It is spread
+// out, since clients do not spread their own: they honour it to the millisecond.
+func RetryAfter(code apitype.Code) time.Duration {
+	switch code.EdgeStatus() {
+	case http.StatusTooManyRequests:
+		return spread(retryBusy)
+	case http.StatusServiceUnavailable:
+		return spread(retryUnavailable)
+	}
+	return 0
+}
+
+// spread is between d and twice d.
+func spread(d time.Duration) time.Duration { return d + rand.N(d) }
+
 // Write answers with the document for e. retryAfter is sent in whole seconds, rounded up, when it is positive. A 401
 // carries the challenge that RFC 9110 section 15.5.2 demands.
 func Write(w http.ResponseWriter, e *apitype.Error, retryAfter time.Duration) {
-	doc := Of(e)
+	Of(e).Write(w, retryAfter)
+}
+
+// Write answers with the document; see the function of the same name.
+func (doc Document) Write(w http.ResponseWriter, retryAfter time.Duration) {
 	if retryAfter > 0 {
 		seconds := int64((retryAfter + time.Second - 1) / time.Second)
 		w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))

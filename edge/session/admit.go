@@ -82,7 +82,7 @@ func (d *Desk) judgeStanding(leaf *identity.Leaf, s *trust.Snapshot, now time.Ti
 	case s.Revoked(leaf.Serial):
 		return refusef(apitype.CertificateRevoked, "the agent's certificate was revoked")
 	}
-	if e, found := d.outLeaves.get(leaf.Serial); found {
+	if e, found := d.outLeaves.Get(leaf.Serial); found {
 		return refuse(e)
 	}
 	if age := s.Age(now); age > d.MaxStaleness {
@@ -121,7 +121,7 @@ func (d *Desk) countBad(c Caller, err error) error {
 // dead costs no call, so that what one address can make Vault do is bounded without refusing a good token from there.
 func (d *Desk) checkToken(ctx context.Context, c Caller, secret token.Secret) (*apitype.RedeemCheckResponse, error) {
 	id := secret.ID()
-	if e, found := d.deadTokens.get(id); found {
+	if e, found := d.deadTokens.Get(id); found {
 		return nil, d.countBad(c, e)
 	}
 	source := limits.SourceOf(c.Source)
@@ -140,7 +140,7 @@ func (d *Desk) checkToken(ctx context.Context, c Caller, secret token.Secret) (*
 	}
 	switch code := apitype.CodeOf(err); code {
 	case apitype.TokenUnknown, apitype.TokenExpired, apitype.TokenRevoked, apitype.TokenRedeemed:
-		d.deadTokens.put(id, &apitype.Error{Code: code}, deadTokenTTL)
+		d.deadTokens.Put(id, &apitype.Error{Code: code}, deadTokenTTL)
 	}
 	return nil, d.countBad(c, err)
 }

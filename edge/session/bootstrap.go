@@ -55,7 +55,7 @@ func (d *Desk) openBootstrap(ctx context.Context, c Caller, secret token.Secret,
 		d.release(b)
 		return nil, refusef(apitype.RateLimited, "this token is being tried too often")
 	}
-	if key, open := d.openKeys.get(secret.ID()); open {
+	if key, open := d.openKeys.Get(secret.ID()); open {
 		b.key = key // the redemption itself will tell: a check might call the token spent
 	} else if _, err := d.checkToken(ctx, c, secret); err != nil {
 		d.release(b)
@@ -258,11 +258,11 @@ func (b *bootstrap) askForIdentity(ctx context.Context, csr string) (*Offer, err
 	if apitype.CodeOf(err) == apitype.OutcomeUnknown {
 		// The token may be spent on an answer that never arrived. An agent that comes back with it here asks under the
 		// same key, for which the engine gives that answer.
-		d.openKeys.put(b.secret.ID(), b.key, openKeyTTL)
+		d.openKeys.Put(b.secret.ID(), b.key, openKeyTTL)
 		return nil, err
 	}
 	if err == nil || !refuse(err).Passing() {
-		d.openKeys.forget(b.secret.ID()) // a clear answer
+		d.openKeys.Forget(b.secret.ID()) // a clear answer
 	}
 	if err != nil {
 		return nil, err

@@ -2,12 +2,14 @@ package session
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ampora/ampora/edge/limits"
 	"github.com/ampora/ampora/edge/metrics"
+	"github.com/ampora/ampora/edge/recent"
 	"github.com/ampora/ampora/edge/trust"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/identity"
@@ -84,9 +86,9 @@ type Desk struct {
 	agents *limits.Keyed[[16]byte]
 	tokens *limits.Keyed[string]
 
-	deadTokens *memory[string, *apitype.Error]          // token ids that Vault has refused for good
-	outLeaves  *memory[identity.Serial, *apitype.Error] // leaves that Vault has answered are not to be served
-	openKeys   *memory[string, string]                  // idempotency keys, by token id, of redemptions without a clear answer
+	deadTokens *recent.Map[string, *apitype.Error]          // token ids that Vault has refused for good
+	outLeaves  *recent.Map[identity.Serial, *apitype.Error] // leaves that Vault has answered are not to be served
+	openKeys   *recent.Map[string, string]                  // idempotency keys, by token id, of redemptions without a clear answer
 
 	draining atomic.Bool
 	live     *registry
@@ -106,10 +108,10 @@ func NewDesk(o Options) *Desk {
 		slow:       limits.NewKeyed[limits.Source](slowPerSecond, 1, rememberedSources),
 		agents:     limits.NewKeyed[[16]byte](agentPerSecond, agentBurst, rememberedAgents),
 		tokens:     limits.NewKeyed[string](tokenPerSecond, tokenBurst, rememberedTokens),
-		deadTokens: newMemory[string, *apitype.Error](rememberedTokens),
-		outLeaves:  newMemory[identity.Serial, *apitype.Error](rememberedAgents),
+		deadTokens: recent.NewMap[string, *apitype.Error](rememberedTokens),
+		outLeaves:  recent.NewMap[identity.Serial, *apitype.Error](rememberedAgents),
 		live:       newRegistry(),
-		openKeys:   newMemory[string, string](rememberedTokens),
+		openKeys:   recent.NewMap[string, string](rememberedTokens),
 		redeeming:  make(map[string]*bootstrap),
 	}
 	d.polls = newPolling(d)
@@ -145,7 +147,7 @@ func (d *Desk) guard(what string, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.Metrics.Panics.Inc()
-			d.Logger.Error("panic", "in", what, "panic", r, "stack", stack())
+			d.Logger.Error("panic", "in", what, "panic", r, "stack", string(debug.Stack()))
 		}
 	}()
 	f()

@@ -2,18 +2,16 @@ package session
 
 import (
 	"errors"
-	"math/rand/v2"
-	"net/http"
 	"time"
 
+	"github.com/ampora/ampora/edge/problem"
 	"github.com/ampora/ampora/plugin/apitype"
 )
 
 // Refusal is why somebody gets nothing, or nothing now. Its text is safe to show and to log.
 type Refusal struct {
 	Err *apitype.Error
-	// RetryAfter is when to come again, zero when that would change nothing. It is spread out, since the clients do not
-	// spread their own: they honour it to the millisecond.
+	// RetryAfter is when to come again, zero when that would change nothing.
 	RetryAfter time.Duration
 	// About says for the log whom it concerns, as far as that is known: key and value in turn.
 	About []any
@@ -27,12 +25,6 @@ func (r *Refusal) Unwrap() error { return r.Err }
 // Passing reports whether the same request can succeed later.
 func (r *Refusal) Passing() bool { return r.RetryAfter > 0 }
 
-// Retry spans: the least wait, doubled at most by the spread.
-const (
-	retryBusy        = 5 * time.Second  // 429
-	retryUnavailable = 15 * time.Second // 503
-)
-
 // refuse makes the refusal for an error. One without a code of ours is a fault of the edge.
 func refuse(err error) *Refusal {
 	var r *Refusal
@@ -43,14 +35,7 @@ func refuse(err error) *Refusal {
 	if !errors.As(err, &e) {
 		e = apitype.Errorf(apitype.Internal, "an unexpected error, see the edge's log")
 	}
-	r = &Refusal{Err: e}
-	switch e.Code.EdgeStatus() {
-	case http.StatusTooManyRequests:
-		r.RetryAfter = spread(retryBusy)
-	case http.StatusServiceUnavailable:
-		r.RetryAfter = spread(retryUnavailable)
-	}
-	return r
+	return &Refusal{Err: e, RetryAfter: problem.RetryAfter(e.Code)}
 }
 
 func refusef(code apitype.Code, format string, args ...any) *Refusal {
@@ -63,6 +48,3 @@ func about(err error, fields ...any) *Refusal {
 	r.About = append(r.About, fields...)
 	return r
 }
-
-// spread is between d and twice d.
-func spread(d time.Duration) time.Duration { return d + rand.N(d) }

@@ -238,7 +238,7 @@ func (m *member) requeue(r *report) {
 
 // putOut ends the session and keeps its leaf from coming back at once.
 func (m *member) putOut(why *apitype.Error, ttl time.Duration) {
-	m.desk.outLeaves.put(m.serial, why, ttl)
+	m.desk.outLeaves.Put(m.serial, why, ttl)
 	for _, s := range m.desk.live.of(m.agentKey()) {
 		if s.serial == m.serial {
 			s.shut(why.Code)
