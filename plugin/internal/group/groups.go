@@ -1,0 +1,146 @@
+// Package group keeps the groups that agents land in. A group gives its agents a configuration.
+package group
+
+import (
+	"context"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/configuration"
+	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/named"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// row is group/<tenant or ->/<name>.
+type row struct {
+	named.Head
+	Configuration string `json:"configuration,omitempty"`
+	Description   string `json:"description,omitempty"`
+}
+
+func (*row) SchemaName() string { return "group" }
+func (*row) SchemaVersion() int { return 1 }
+
+func (g *row) info() apitype.Group {
+	return apitype.Group{
+		Name: g.Name, Tenant: g.Tenant, Configuration: g.Configuration, Description: g.Description,
+		CreatedAt: g.CreatedAt.Format(time.RFC3339), UpdatedAt: g.UpdatedAt.Format(time.RFC3339),
+	}
+}
+
+// Groups keeps the groups of all tenants. It is safe for concurrent use.
+type Groups struct {
+	rows           *named.Rows[row, *row]
+	configurations *configuration.Configurations
+}
+
+// New makes Groups. A configuration cannot be deleted from then on while one of them names it.
+func New(s *store.Store, log *audit.Log, configurations *configuration.Configurations, now func() time.Time) *Groups {
+	g := &Groups{configurations: configurations, rows: &named.Rows[row, *row]{
+		Store: s, Log: log, Locks: store.NewNamedLocks(), Now: now,
+		Kind: named.Kind{
+			Noun: "group", Prefix: store.GroupPrefix, Missing: apitype.GroupMissing, Unknown: apitype.GroupUnknown,
+			Created: apitype.ActionGroupCreated, Updated: apitype.ActionGroupUpdated, Deleted: apitype.ActionGroupDeleted,
+		},
+	}}
+	configurations.ReferredBy(g.referrers)
+	return g
+}
+
+// ReferredBy says who may refer to groups. It is called before the groups are used.
+func (g *Groups) ReferredBy(referrers ...named.Referrer) {
+	g.rows.Referrers = append(g.rows.Referrers, referrers...)
+}
+
+// Write makes a group or changes the fields that are set.
+func (g *Groups) Write(ctx context.Context, origin audit.Origin, tenant, group string, in apitype.GroupRequest) (apitype.Group, error) {
+	if in.Description != nil {
+		if err := name.Text("description", *in.Description, named.MaxDescription); err != nil {
+			return apitype.Group{}, err
+		}
+	}
+	if in.Configuration != nil {
+		release, err := g.configurations.Hold(ctx, tenant, *in.Configuration)
+		if err != nil {
+			return apitype.Group{}, err
+		}
+		defer release()
+	}
+	r, err := g.rows.Write(ctx, origin, tenant, group, func(r *row, _ bool) (map[string]any, error) {
+		changed := map[string]any{}
+		for field, change := range map[string]struct {
+			to   *string
+			have *string
+		}{
+			"configuration": {in.Configuration, &r.Configuration}, "description": {in.Description, &r.Description},
+		} {
+			if change.to != nil && *change.to != *change.have {
+				*change.have, changed[field] = *change.to, *change.to
+			}
+		}
+		return changed, nil
+	})
+	if err != nil {
+		return apitype.Group{}, err
+	}
+	return r.info(), nil
+}
+
+// Read reads a group.
+func (g *Groups) Read(ctx context.Context, tenant, group string) (apitype.Group, error) {
+	r, err := g.rows.Read(ctx, tenant, group)
+	if err != nil {
+		return apitype.Group{}, err
+	}
+	return r.info(), nil
+}
+
+// List lists a tenant's groups by name.
+func (g *Groups) List(ctx context.Context, tenant string, page apitype.Page) (apitype.ListResponse[apitype.Group], error) {
+	return named.List(ctx, g.rows, tenant, page, (*row).info)
+}
+
+// Delete deletes a group that nothing refers to. One that is not there is no error.
+func (g *Groups) Delete(ctx context.Context, origin audit.Origin, tenant, group string) error {
+	return g.rows.Delete(ctx, origin, tenant, group)
+}
+
+// Exists reports whether there is such a group.
+func (g *Groups) Exists(ctx context.Context, tenant, group string) (bool, error) {
+	return g.rows.Exists(ctx, tenant, group)
+}
+
+// Hold holds a group for somebody who is about to refer to it: it cannot be deleted until the answer is called. If there is
+// none it is group_missing. An empty name is no work.
+//
+// It is called before any of store.Locks is taken, and after a configuration is held.
+func (g *Groups) Hold(ctx context.Context, tenant, group string) (release func(), err error) {
+	return g.rows.Hold(ctx, tenant, group)
+}
+
+// Configuration is the name of the configuration that a group gives, or "" when it gives none, or is none.
+func (g *Groups) Configuration(ctx context.Context, tenant, group string) (string, error) {
+	if group == "" {
+		return "", nil
+	}
+	r, err := g.rows.Read(ctx, tenant, group)
+	if apitype.CodeOf(err) == apitype.GroupUnknown {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return r.Configuration, nil
+}
+
+// Sweep finishes what crashes left.
+func (g *Groups) Sweep(ctx context.Context) error { return g.rows.Sweep(ctx) }
+
+// referrers tells which groups give a configuration.
+func (g *Groups) referrers(ctx context.Context, tenant, configuration string, visit func(kind, id string) bool) error {
+	return g.rows.Each(ctx, tenant, "", func(r *row) bool {
+		return r.Configuration != configuration || visit("group", r.Name)
+	})
+}

@@ -1,0 +1,92 @@
+package named
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// List answers one page of a tenant's things, by name.
+func List[T, R any, P Row[R]](ctx context.Context, r *Rows[R, P], tenant string, page apitype.Page, info func(P) T) (apitype.ListResponse[T], error) {
+	out := apitype.ListResponse[T]{Keys: []string{}, KeyInfo: map[string]T{}}
+	err := r.Each(ctx, tenant, page.After, func(row P) bool {
+		if page.Limit > 0 && len(out.Keys) == page.Limit {
+			out.NextAfter = out.Keys[len(out.Keys)-1]
+			return false
+		}
+		key := row.head().Name
+		out.Keys = append(out.Keys, key)
+		out.KeyInfo[key] = info(row)
+		return true
+	})
+	return out, err
+}
+
+// Each calls visit with the rows of a tenant by name, beginning after the name 'after', until visit answers false. It
+// takes no locks.
+func (r *Rows[R, P]) Each(ctx context.Context, tenant, after string, visit func(P) bool) error {
+	names, err := r.Store.List(ctx, store.NamedFolder(r.Prefix, tenant))
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if name <= after {
+			continue
+		}
+		row, err := r.get(ctx, tenant, name)
+		if err != nil {
+			return err
+		}
+		if row != nil && !visit(row) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// Sweep meets every row once, so that nothing a crash left stays so. A row that cannot be read is left out and told of at
+// the end; a fault of the storage ends the sweep.
+func (r *Rows[R, P]) Sweep(ctx context.Context) error {
+	folders, err := r.Store.List(ctx, r.Prefix)
+	if err != nil {
+		return err
+	}
+	left, first := 0, error(nil)
+	for _, folder := range folders {
+		names, err := r.Store.List(ctx, r.Prefix+folder)
+		if err != nil {
+			return err
+		}
+		tenant := strings.TrimSuffix(folder, "/")
+		if tenant == store.NoTenant {
+			tenant = ""
+		}
+		for _, name := range names {
+			err := r.sweepOne(ctx, tenant, name)
+			if fault := (*store.Fault)(nil); errors.As(err, &fault) || ctx.Err() != nil {
+				return err
+			}
+			if err != nil {
+				if left++; first == nil {
+					first = err
+				}
+			}
+		}
+	}
+	if left > 0 {
+		return fmt.Errorf("%d %s rows were left out, the first: %w", left, r.Noun, first)
+	}
+	return nil
+}
+
+func (r *Rows[R, P]) sweepOne(ctx context.Context, tenant, name string) error {
+	defer r.Locks.Lock(tenant, name)()
+	_, err := r.meet(ctx, tenant, name)
+	return err
+}

@@ -1,0 +1,207 @@
+// Package named keeps the rows of things that people name: each belongs to a tenant, or to none, is known by its name there,
+// and is referred to by that name from within its tenant only.
+//
+// A change is one Put of the row, which carries its record until that is stored. A deletion is the same: it Puts the row with
+// its Deleted mark, and that is the commit. Storing the record and removing the row come afterwards, and are finished by
+// whoever holds the row next (see meet) or by Sweep.
+//
+// A thing that is referred to cannot be deleted, and one that is being deleted cannot be referred to: see store.NamedLocks.
+package named
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// MaxDescription bounds the description of a thing in bytes.
+const MaxDescription = 512
+
+// Head is what every row has. Rows embed it.
+type Head struct {
+	Tenant    string        `json:"tenant,omitempty"`
+	Name      string        `json:"name"`
+	CreatedAt time.Time     `json:"created_at"`
+	UpdatedAt time.Time     `json:"updated_at"`
+	Deleted   bool          `json:"deleted,omitempty"` // a tombstone: only its record matters
+	Record    *audit.Record `json:"record"`
+}
+
+func (h *Head) head() *Head { return h }
+
+// Row is a pointer to a row that embeds Head.
+type Row[R any] interface {
+	*R
+	store.Row
+	head() *Head
+}
+
+// Kind says what sets one kind of things apart.
+type Kind struct {
+	Noun    string // "group": in errors, and the entity type of its events
+	Prefix  string // of its keys
+	Missing apitype.Code
+	Unknown apitype.Code
+	Created string // actions
+	Updated string
+	Deleted string
+}
+
+// Rows keeps the things of one kind. It is safe for concurrent use.
+type Rows[R any, P Row[R]] struct {
+	Kind
+	Store *store.Store
+	Log   *audit.Log
+	Locks *store.NamedLocks
+	Now   func() time.Time
+	// Referrers tell who refers to a thing, in an order in which a reference that moves from one to another is not missed.
+	Referrers []Referrer
+}
+
+// Read reads a row.
+func (r *Rows[R, P]) Read(ctx context.Context, tenant, name string) (P, error) {
+	if err := r.check(tenant, name); err != nil {
+		return nil, err
+	}
+	row, err := r.get(ctx, tenant, name)
+	if err == nil && row == nil {
+		return nil, apitype.Errorf(r.Unknown, "no %s has this name", r.Noun)
+	}
+	return row, err
+}
+
+// Exists reports whether there is such a row. A name that breaks the rule has none.
+func (r *Rows[R, P]) Exists(ctx context.Context, tenant, name string) (bool, error) {
+	if r.check(tenant, name) != nil {
+		return false, nil
+	}
+	row, err := r.get(ctx, tenant, name)
+	return row != nil, err
+}
+
+// Hold checks that there is such a thing and holds it until the answer is called, so that a reference can be stored that
+// leads somewhere. An empty name refers to nothing, and is no work.
+func (r *Rows[R, P]) Hold(ctx context.Context, tenant, name string) (release func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	if err := r.check(tenant, name); err != nil {
+		return nil, err
+	}
+	unlock := r.Locks.Share(tenant, name)
+	defer func() {
+		if release == nil { // an error, or a panic underneath
+			unlock()
+		}
+	}()
+	row, err := r.get(ctx, tenant, name)
+	if err != nil {
+		return nil, err
+	}
+	if row == nil {
+		return nil, apitype.Errorf(r.Missing, "no %s named %s", r.Noun, strconv.Quote(name))
+	}
+	return unlock, nil
+}
+
+// Write makes the row, or changes it. change works on a copy, and answers what the event tells of it: nothing when nothing
+// has changed, and then nothing is stored or told. made says that there is no such row yet.
+func (r *Rows[R, P]) Write(ctx context.Context, origin audit.Origin, tenant, name string, change func(row P, made bool) (map[string]any, error)) (P, error) {
+	if err := r.check(tenant, name); err != nil {
+		return nil, err
+	}
+	defer r.Locks.Lock(tenant, name)()
+	old, err := r.meet(ctx, tenant, name)
+	if err != nil {
+		return nil, err
+	}
+	now, next, made := r.Now().UTC(), P(new(R)), old == nil
+	if made {
+		*next.head() = Head{Tenant: tenant, Name: name, CreatedAt: now}
+	} else {
+		*next = *old
+	}
+	details, err := change(next, made)
+	if err != nil || len(details) == 0 && !made {
+		return next, err
+	}
+	action := r.Updated
+	if made {
+		action = r.Created
+	}
+	next.head().UpdatedAt = now
+	return next, r.put(ctx, origin, next, action, details)
+}
+
+// put commits a row with its event and finishes what follows. The commit stands whatever comes of that.
+func (r *Rows[R, P]) put(ctx context.Context, origin audit.Origin, row P, action string, details map[string]any) error {
+	h := row.head()
+	h.Record = audit.NewRecord(origin, r.Now(), apitype.Event{
+		EntityType: r.Noun, EntityID: h.Name, Action: action, Tenant: h.Tenant, Details: details,
+	})
+	if err := r.Store.Put(ctx, store.NamedKey(r.Prefix, h.Tenant, h.Name), row); err != nil {
+		return err
+	}
+	r.Log.Tell(ctx, h.Record)
+	if h.Deleted {
+		ctx, cancel := store.Commit(ctx)
+		defer cancel()
+		_ = r.settle(ctx, row) // what cannot be done now, the next sweep does
+	}
+	return nil
+}
+
+// meet reads a row that the caller holds alone, and finishes what a crash or a fault left. A tombstone is gone afterwards.
+func (r *Rows[R, P]) meet(ctx context.Context, tenant, name string) (P, error) {
+	row, err := r.load(ctx, tenant, name)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	if err := r.settle(ctx, row); err != nil || row.head().Deleted {
+		return nil, err
+	}
+	return row, nil
+}
+
+// settle stores the row's record, and then removes the row if it is a tombstone.
+func (r *Rows[R, P]) settle(ctx context.Context, row P) error {
+	h := row.head()
+	if err := r.Log.Ensure(ctx, h.Record); err != nil || !h.Deleted {
+		return err
+	}
+	return r.Store.Delete(ctx, store.NamedKey(r.Prefix, h.Tenant, h.Name))
+}
+
+// get reads a row, or nil when there is none or it was deleted.
+func (r *Rows[R, P]) get(ctx context.Context, tenant, name string) (P, error) {
+	row, err := r.load(ctx, tenant, name)
+	if err != nil || row == nil || row.head().Deleted {
+		return nil, err
+	}
+	return row, nil
+}
+
+// load reads a row or a tombstone.
+func (r *Rows[R, P]) load(ctx context.Context, tenant, name string) (P, error) {
+	row := P(new(R))
+	found, err := r.Store.Get(ctx, store.NamedKey(r.Prefix, tenant, name), row)
+	if err != nil || !found {
+		return nil, err
+	}
+	return row, nil
+}
+
+// check keeps everything that is no name out of keys and errors.
+func (r *Rows[R, P]) check(tenant, value string) error {
+	if tenant != "" {
+		if err := name.Check("tenant", tenant); err != nil {
+			return err
+		}
+	}
+	return name.Check(r.Noun, value)
+}
