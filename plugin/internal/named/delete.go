@@ -44,8 +44,8 @@ func (r *Rows[R, P]) Delete(ctx context.Context, origin audit.Origin, tenant, na
 		}
 	}
 	tombstone := P(new(R))
-	*tombstone.head() = *row.head()
-	tombstone.head().Deleted, tombstone.head().UpdatedAt = true, r.Now().UTC()
+	*tombstone.Common() = *row.Common()
+	tombstone.Common().Deleted, tombstone.Common().UpdatedAt = true, r.Now().UTC()
 	return r.put(ctx, origin, tombstone, r.Deleted, nil)
 }
 

@@ -19,7 +19,7 @@ func List[T, R any, P Row[R]](ctx context.Context, r *Rows[R, P], tenant string,
 			out.NextAfter = out.Keys[len(out.Keys)-1]
 			return false
 		}
-		key := row.head().Name
+		key := row.Common().Name
 		out.Keys = append(out.Keys, key)
 		out.KeyInfo[key] = info(row)
 		return true

@@ -32,13 +32,14 @@ type Head struct {
 	Record    *audit.Record `json:"record"`
 }
 
-func (h *Head) head() *Head { return h }
+// Common is the head of a row that embeds it.
+func (h *Head) Common() *Head { return h }
 
 // Row is a pointer to a row that embeds Head.
 type Row[R any] interface {
 	*R
 	store.Row
-	head() *Head
+	Common() *Head
 }
 
 // Kind says what sets one kind of things apart.
@@ -122,7 +123,7 @@ func (r *Rows[R, P]) Write(ctx context.Context, origin audit.Origin, tenant, nam
 	}
 	now, next, made := r.Now().UTC(), P(new(R)), old == nil
 	if made {
-		*next.head() = Head{Tenant: tenant, Name: name, CreatedAt: now}
+		*next.Common() = Head{Tenant: tenant, Name: name, CreatedAt: now}
 	} else {
 		*next = *old
 	}
@@ -134,13 +135,13 @@ func (r *Rows[R, P]) Write(ctx context.Context, origin audit.Origin, tenant, nam
 	if made {
 		action = r.Created
 	}
-	next.head().UpdatedAt = now
+	next.Common().UpdatedAt = now
 	return next, r.put(ctx, origin, next, action, details)
 }
 
 // put commits a row with its event and finishes what follows. The commit stands whatever comes of that.
 func (r *Rows[R, P]) put(ctx context.Context, origin audit.Origin, row P, action string, details map[string]any) error {
-	h := row.head()
+	h := row.Common()
 	h.Record = audit.NewRecord(origin, r.Now(), apitype.Event{
 		EntityType: r.Noun, EntityID: h.Name, Action: action, Tenant: h.Tenant, Details: details,
 	})
@@ -162,7 +163,7 @@ func (r *Rows[R, P]) meet(ctx context.Context, tenant, name string) (P, error) {
 	if err != nil || row == nil {
 		return nil, err
 	}
-	if err := r.settle(ctx, row); err != nil || row.head().Deleted {
+	if err := r.settle(ctx, row); err != nil || row.Common().Deleted {
 		return nil, err
 	}
 	return row, nil
@@ -170,7 +171,7 @@ func (r *Rows[R, P]) meet(ctx context.Context, tenant, name string) (P, error) {
 
 // settle stores the row's record, and then removes the row if it is a tombstone.
 func (r *Rows[R, P]) settle(ctx context.Context, row P) error {
-	h := row.head()
+	h := row.Common()
 	if err := r.Log.Ensure(ctx, h.Record); err != nil || !h.Deleted {
 		return err
 	}
@@ -180,7 +181,7 @@ func (r *Rows[R, P]) settle(ctx context.Context, row P) error {
 // get reads a row, or nil when there is none or it was deleted.
 func (r *Rows[R, P]) get(ctx context.Context, tenant, name string) (P, error) {
 	row, err := r.load(ctx, tenant, name)
-	if err != nil || row == nil || row.head().Deleted {
+	if err != nil || row == nil || row.Common().Deleted {
 		return nil, err
 	}
 	return row, nil
