@@ -18,7 +18,12 @@ const (
 	TokenIssuer = "token-issuer"
 	Operator    = "operator"
 	Auditor     = "auditor"
+
+	TenantOperator = "tenant-operator" // of one tenant, see ForTenant
 )
+
+// exampleTenant is the tenant that the files speak of.
+const exampleTenant = "acme"
 
 //go:embed *.hcl
 var files embed.FS
@@ -30,7 +35,8 @@ type Policy struct {
 	Text string // HCL
 }
 
-// All are the policies for an engine mounted at mount (without a slash at its ends), by name in alphabetical order.
+// All are the policies for an engine mounted at mount (without a slash at its ends), by name in alphabetical order. Those
+// for one tenant are not among them.
 func All(mount string) ([]Policy, error) {
 	names, err := fs.Glob(files, "*.hcl")
 	if err != nil {
@@ -43,9 +49,22 @@ func All(mount string) ([]Policy, error) {
 			return nil, err
 		}
 		role := strings.TrimSuffix(path.Base(file), ".hcl")
+		if role == TenantOperator {
+			continue
+		}
 		all = append(all, Policy{Name: Name(mount, role), Role: role, Text: at(mount, string(text))})
 	}
 	return all, nil
+}
+
+// ForTenant is the policy of one tenant's operator, whose name must be a valid one.
+func ForTenant(mount, tenant string) (Policy, error) {
+	text, err := files.ReadFile(TenantOperator + ".hcl")
+	if err != nil {
+		return Policy{}, err
+	}
+	theirs := strings.ReplaceAll(at(mount, string(text)), "/tenants/"+exampleTenant+"/", "/tenants/"+tenant+"/")
+	return Policy{Name: Name(mount, TenantOperator) + "-" + tenant, Role: TenantOperator, Text: theirs}, nil
 }
 
 // Name is what a policy is called in Vault: two mounts in one Vault do not share their policies.

@@ -70,9 +70,23 @@ func TestEachPolicyMayWhatItSaysAndNothingElse(t *testing.T) {
 		})
 		t.Run(p.Role+" of a tenant", func(t *testing.T) {
 			check(t, v, paths, uncommented(p.Text), "ampora", tenantMay()[p.Role])
-			checkOtherTenant(t, v, paths, uncommented(p.Text))
+			checkOtherTenants(t, v, paths, uncommented(p.Text))
 		})
 	}
+	t.Run(policies.TenantOperator, func(t *testing.T) {
+		p, err := policies.ForTenant("ampora", "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, v, paths, p.Text, "ampora", ofATenant(t, v, paths))
+		checkOtherTenants(t, v, paths, p.Text)
+		p, err = policies.ForTenant("other", "umbrella")
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, v, paths, p.Text, "ampora", nil)
+		checkOtherTenants(t, v, paths, p.Text)
+	})
 	t.Run("another mount", func(t *testing.T) {
 		moved, err := policies.All("other")
 		if err != nil {
@@ -116,8 +130,23 @@ func check(t *testing.T, v *vaulttest.Vault, paths []string, policy, mount strin
 	}
 }
 
-// checkOtherTenant holds that a tenant's policy opens no other tenant.
-func checkOtherTenant(t *testing.T, v *vaulttest.Vault, paths []string, policy string) {
+// ofATenant is every operation that is served below a tenant's prefix.
+func ofATenant(t *testing.T, v *vaulttest.Vault, paths []string) []string {
+	t.Helper()
+	c := holder(t, v, `path "ampora/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }`)
+	var all []string
+	for _, path := range paths {
+		for _, op := range []string{"read", "list", "write", "delete", "patch"} {
+			if strings.HasPrefix(path, "tenants/+/") && allowed(t, c, op, "ampora/"+fill(path, "acme")) {
+				all = append(all, op+" "+path)
+			}
+		}
+	}
+	return all
+}
+
+// checkOtherTenants holds that the policy of the tenant acme opens no other tenant.
+func checkOtherTenants(t *testing.T, v *vaulttest.Vault, paths []string, policy string) {
 	t.Helper()
 	c := holder(t, v, policy)
 	for _, path := range paths {
@@ -125,8 +154,10 @@ func checkOtherTenant(t *testing.T, v *vaulttest.Vault, paths []string, policy s
 			continue
 		}
 		for _, op := range []string{"read", "list", "write", "delete", "patch"} {
-			if allowed(t, c, op, "ampora/"+fill(path, "umbrella")) {
-				t.Errorf("the policy of one tenant may %s %s of another", op, path)
+			for _, tenant := range []string{"umbrella", "acme-2", "acm"} {
+				if allowed(t, c, op, "ampora/"+fill(path, tenant)) {
+					t.Errorf("the policy of one tenant may %s %s of %s", op, path, tenant)
+				}
 			}
 		}
 	}

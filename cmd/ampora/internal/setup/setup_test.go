@@ -111,11 +111,17 @@ func TestASecondMountHasPoliciesOfItsOwn(t *testing.T) {
 	v := vaulttest.Start(t)
 	o := options(t, v)
 	run(t, v.Client(), o)
-	o.Mount = "fleet/ampora"
-	run(t, v.Client(), o)
+	o.Mount, o.Tenant = "fleet/ampora", []string{"globex"}
+	if out := run(t, v.Client(), o); !contains(out, "changed", "policy fleet-ampora-tenant-operator-globex") {
+		t.Errorf("there is no policy for the tenant:\n%s", out)
+	}
 	text, err := v.Client().Sys().GetPolicyWithContext(t.Context(), "fleet-ampora-edge")
 	if err != nil || !strings.Contains(text, `"fleet/ampora/redeem"`) || strings.Contains(text, `path "ampora/redeem"`) {
 		t.Errorf("policy %v:\n%s", err, text)
+	}
+	text, err = v.Client().Sys().GetPolicyWithContext(t.Context(), "fleet-ampora-tenant-operator-globex")
+	if err != nil || !strings.Contains(text, `path "fleet/ampora/tenants/globex/*"`) || strings.Count(text, "path \"") != 1 {
+		t.Errorf("the tenant's policy %v:\n%s", err, text)
 	}
 	if out := run(t, v.Client(), o); changed(out) != 0 {
 		t.Errorf("the second run changed something:\n%s", out)
