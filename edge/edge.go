@@ -20,6 +20,7 @@ import (
 	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/opamp"
+	"github.com/ampora/ampora/edge/poolapi"
 	"github.com/ampora/ampora/edge/servercert"
 	"github.com/ampora/ampora/edge/session"
 	"github.com/ampora/ampora/edge/trust"
@@ -35,6 +36,7 @@ type Edge struct {
 	feed   *trust.Feed
 	desk   *session.Desk
 	opamp  *opamp.Handler
+	pools  *poolapi.Handler
 	holder *servercert.Holder
 	certs  interface{ Run(context.Context) }
 
@@ -75,6 +77,7 @@ func New(o Options) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.pools = poolapi.New(poolapi.Options{Issuer: e.gate, Metrics: e.metrics, Logger: o.Logger.Named("pools")})
 	if err := e.wireCertificate(); err != nil {
 		return nil, err
 	}
@@ -162,7 +165,7 @@ func (e *Edge) start() error {
 	for _, run := range []func(context.Context){e.feed.Run, e.desk.Run, e.certs.Run} {
 		running.Go(func() { run(ctx) })
 	}
-	e.serve("agents", listener, agentServer(e.opamp, e.holder.GetCertificate, o.Logger.Named("http")), true)
+	e.serve("agents", listener, agentServer(e.opamp, e.pools, e.holder.GetCertificate, o.Logger.Named("http")), true)
 	e.cleanups.add("sessions", e.drain)
 	return nil
 }
@@ -199,6 +202,7 @@ func (e *Edge) serve(name string, l net.Listener, s *http.Server, withTLS bool) 
 func (e *Edge) drain(ctx context.Context) error {
 	e.draining.Store(true)
 	e.desk.Drain()
+	e.pools.Drain()
 	_ = e.listener.Close() // a balancer now turns to another edge
 	within := e.options.DrainTimeout
 	if deadline, ok := ctx.Deadline(); ok {

@@ -4,11 +4,12 @@ import (
 	"crypto/tls"
 	"log"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/opamp"
+	"github.com/ampora/ampora/edge/poolapi"
 	"github.com/ampora/ampora/edge/problem"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/hashicorp/go-hclog"
@@ -24,9 +25,9 @@ const (
 )
 
 // agentServer is the http.Server that agents reach.
-func agentServer(h *opamp.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), logger hclog.Logger) *http.Server {
+func agentServer(h *opamp.Handler, pools *poolapi.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), logger hclog.Logger) *http.Server {
 	return &http.Server{
-		Handler:     routes(h, logger),
+		Handler:     routes(h, pools, logger),
 		ConnContext: h.ConnContext,
 		TLSConfig: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
@@ -45,17 +46,19 @@ func agentServer(h *opamp.Handler, getCertificate func(*tls.ClientHelloInfo) (*t
 }
 
 // routes are exact paths. http.ServeMux would answer unclean ones with a redirect, which agents follow, and remember.
-func routes(h *opamp.Handler, logger hclog.Logger) http.Handler {
+func routes(h *opamp.Handler, pools *poolapi.Handler, logger hclog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case holdsSecret(r):
-			logger.Warn("a secret stood in a request's address", "remote", remote(r))
+			logger.Warn("a secret stood in a request's address", "remote", listen.Remote(r))
 			problem.Write(w, apitype.Errorf(apitype.FieldInvalid,
 				"a secret does not belong into an address, where logs keep it: treat it as lost and revoke it"), 0)
 		case r.URL.Path == opamp.Path:
 			h.ServeHTTP(w, r)
+		case poolapi.Serves(r.URL.Path):
+			pools.ServeHTTP(w, r)
 		default:
-			problem.WriteStatus(w, http.StatusNotFound, "OpAMP is served at "+opamp.Path)
+			problem.WriteStatus(w, http.StatusNotFound, "OpAMP is served at "+opamp.Path+", and tokens are issued at "+poolapi.Path)
 		}
 	})
 }
@@ -68,14 +71,6 @@ func holdsSecret(r *http.Request) bool {
 		}
 	}
 	return false
-}
-
-func remote(r *http.Request) string {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	return ap.Addr().String()
 }
 
 // debugLog is for http.Server, which calls a scanner's broken handshake an error.

@@ -19,11 +19,19 @@ type Metrics struct {
 	DuplicateSessions prometheus.Counter
 	ReportQueue       prometheus.Gauge
 	ReportsDropped    prometheus.Counter
+	PoolRequests      *prometheus.CounterVec // code: PoolIssued, PoolWrongMethod or of the error catalogue
+	PoolTokens        prometheus.Counter
 
 	registry prometheus.Registerer
 }
 
 const namespace = "ampora_edge"
+
+// Outcomes of a request to the pool API beside the codes of the catalogue.
+const (
+	PoolIssued      = "ok"
+	PoolWrongMethod = "method_not_allowed"
+)
 
 // New makes the metrics and registers them. It fails when the registry holds them already.
 func New(registry prometheus.Registerer) (*Metrics, error) {
@@ -53,14 +61,22 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		ReportsDropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "reports_dropped_total", Help: "Session reports given up: the queue was full or Vault refused them.",
 		}),
+		PoolRequests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "pool_requests_total", Help: "Requests to the pool API by outcome: ok, method_not_allowed, or a code of the error catalogue.",
+		}, []string{"code"}),
+		PoolTokens: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "pool_tokens_total", Help: "Bootstrap tokens issued through the pool API.",
+		}),
 	}
 	// The codes that matter exist from the first scrape on, so that a rate can be taken of the first refusal.
 	for _, code := range apitype.Codes() {
 		m.Refusals.WithLabelValues(string(code))
+		m.PoolRequests.WithLabelValues(string(code))
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
 		m.Sessions, m.Admitted, m.Refusals, m.Redemptions, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
+		m.PoolRequests, m.PoolTokens,
 	} {
 		errs = append(errs, registry.Register(c))
 	}

@@ -34,9 +34,9 @@ const (
 	slowestPause = 2 * time.Second
 )
 
-type operations struct{ check, redeem, sync, report, certificate operation }
+type operations struct{ check, redeem, pool, sync, report, certificate operation }
 
-func newOperations(bootstrap, control *slots) operations {
+func newOperations(bootstrap, pools, control *slots) operations {
 	once := func(name string, timeout time.Duration) operation {
 		return operation{
 			name: name, slots: control, timeout: timeout, total: timeout + slotPatience, tries: 1,
@@ -46,7 +46,9 @@ func newOperations(bootstrap, control *slots) operations {
 	ops := operations{
 		check: once("redeem_check", answerTime), redeem: once("redeem", answerTime), sync: once("sync", answerTime),
 		report: once("report", answerTime), certificate: once("certificate", answerTime),
+		pool: once("pool_issue", answerTime), // once: a repeat after a lost answer would issue what nobody ever sees
 	}
+	ops.pool.slots = pools
 	// A check changes nothing, so a connection that broke in an idle moment need not become an agent's problem.
 	ops.check.slots, ops.check.tries = bootstrap, 2
 	ops.redeem.slots, ops.redeem.tries, ops.redeem.total, ops.redeem.changes = bootstrap, maxTries, redeemTotal, true
@@ -70,6 +72,14 @@ func (g *Gate) Redeem(ctx context.Context, in apitype.RedeemRequest) (*apitype.I
 	}
 	return perform(ctx, g, g.ops.redeem, func(ctx context.Context) (*apitype.Identity, error) {
 		return g.client.Redeem(ctx, in)
+	})
+}
+
+// IssueWithSecret issues tokens for a holder of a pool's admin secret. It asks once: when the answer got lost, what was
+// issued stays unused until it expires.
+func (g *Gate) IssueWithSecret(ctx context.Context, pool string, in apitype.PoolAdminIssueRequest) (*apitype.PoolIssueResponse, error) {
+	return perform(ctx, g, g.ops.pool, func(ctx context.Context) (*apitype.PoolIssueResponse, error) {
+		return g.client.IssueWithSecret(ctx, pool, in)
 	})
 }
 

@@ -181,11 +181,14 @@ func TestOtherCallsAreNotRepeated(t *testing.T) {
 	if _, err := g.EdgeCertificate(ctx, apitype.EdgeCertificateRequest{}); apitype.CodeOf(err) != apitype.VaultUnavailable {
 		t.Errorf("%v", err)
 	}
-	if n := len(s.asked()); n != 3 {
+	if _, err := g.IssueWithSecret(ctx, "ci", apitype.PoolAdminIssueRequest{}); apitype.CodeOf(err) != apitype.VaultUnavailable {
+		t.Errorf("%v", err)
+	}
+	if n := len(s.asked()); n != 4 {
 		t.Errorf("asked %d times", n)
 	}
 	// A check consumes nothing and is repeated once.
-	if _, err := g.RedeemCheck(ctx, apitype.RedeemCheckRequest{}); apitype.CodeOf(err) != apitype.VaultUnavailable || len(s.asked()) != 5 {
+	if _, err := g.RedeemCheck(ctx, apitype.RedeemCheckRequest{}); apitype.CodeOf(err) != apitype.VaultUnavailable || len(s.asked()) != 6 {
 		t.Errorf("%v after %d calls", err, len(s.asked()))
 	}
 }
@@ -231,6 +234,75 @@ func TestAStormOfTokensDoesNotStarveSync(t *testing.T) {
 		if code := <-codes; code != "" {
 			t.Errorf("code %q", code)
 		}
+	}
+}
+
+func TestPoolsAndBootstrapDoNotStarveEachOther(t *testing.T) {
+	isCheck := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/redeem/check") }
+	isPool := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pools/ci/admin/issue") }
+	check := func(g *Gate) error {
+		_, err := g.RedeemCheck(context.Background(), apitype.RedeemCheckRequest{})
+		return err
+	}
+	issue := func(g *Gate) error {
+		_, err := g.IssueWithSecret(context.Background(), "ci", apitype.PoolAdminIssueRequest{})
+		return err
+	}
+	for name, c := range map[string]struct {
+		stuck        func(*http.Request) bool
+		flood, other func(*Gate) error
+	}{
+		"a flood at the pools": {isPool, issue, check},
+		"a storm of tokens":    {isCheck, check, issue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			free := make(chan struct{})
+			g, _ := newScripted(t, Options{BootstrapSlots: poolSlots, BootstrapQueue: poolQueue}, func(w http.ResponseWriter, r *http.Request) {
+				if c.stuck(r) {
+					<-free
+				}
+				say(http.StatusOK, `{"data":{"revision":"e.1","full":true}}`)(w, r)
+			})
+			const all, home = 2 * (poolSlots + poolQueue), poolSlots + poolQueue
+			codes := make(chan apitype.Code, all)
+			for range all {
+				go func() { codes <- apitype.CodeOf(c.flood(g)) }()
+			}
+			for range home { // the others are with Vault, or wait
+				if code := <-codes; code != apitype.VaultUnavailable {
+					t.Errorf("code %q", code)
+				}
+			}
+			if err := c.other(g); err != nil {
+				t.Errorf("the other side: %v", err)
+			}
+			if err := g.try(t.Context()); err != nil {
+				t.Errorf("sync: %v", err)
+			}
+			if !g.Status().Up {
+				t.Error("a full queue counts as Vault being away")
+			}
+			close(free)
+			for range all - home {
+				<-codes
+			}
+		})
+	}
+}
+
+// An outsider can choose to call what an older engine does not have.
+func TestACallThatVaultDoesNotServeSaysNothingAboutTheRest(t *testing.T) {
+	g, _ := newScripted(t, Options{}, say(http.StatusOK, `{"data":{"revision":"e.1"}}`), say(http.StatusNotFound, `{"errors":["unsupported path"]}`))
+	works(t, g)
+	if _, err := g.IssueWithSecret(t.Context(), "ci", apitype.PoolAdminIssueRequest{}); apitype.CodeOf(err) != apitype.VaultUnavailable {
+		t.Errorf("%v", err)
+	}
+	if !g.Status().Up {
+		t.Errorf("%+v", g.Status())
+	}
+	fails(t, g) // the feed decides
+	if g.Status().Up {
+		t.Error("the engine is gone, and that says nothing")
 	}
 }
 

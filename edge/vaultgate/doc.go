@@ -20,6 +20,7 @@
 //
 // # Fairness
 //
-// Bootstrap calls (RedeemCheck, Redeem) and the edge's own calls (Sync, Report, EdgeCertificate) have slots of their own,
-// so that a thousand agents with tokens cannot hold up a revocation. Queues are bounded in length and time.
+// Bootstrap calls (RedeemCheck, Redeem), those for holders of pool secrets (IssueWithSecret) and the edge's own (Sync,
+// Report, EdgeCertificate) have slots of their own, so that neither a thousand agents with tokens nor a flood of secrets
+// can hold up a revocation, or each other. Queues are bounded in length and time.
 package vaultgate

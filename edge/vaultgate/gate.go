@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -15,6 +16,9 @@ import (
 const (
 	defaultBootstrapSlots = 64
 	defaultBootstrapQueue = 512
+	// Issuing for holders of pool secrets.
+	poolSlots = 16
+	poolQueue = 256
 	// The edge itself polls once, reports in batches and rarely wants a certificate.
 	controlSlots = 8
 	controlQueue = 64
@@ -52,17 +56,17 @@ func New(o Options) (*Gate, error) {
 		return nil, err
 	}
 	bootstrap := newSlots(orDefault(o.BootstrapSlots, defaultBootstrapSlots), orDefault(o.BootstrapQueue, defaultBootstrapQueue))
-	control := newSlots(controlSlots, controlQueue)
+	pools, control := newSlots(poolSlots, poolQueue), newSlots(controlSlots, controlQueue)
 	m, s := newMetrics(), newStatus()
 	k := newKeeper(method, calls, bare, log, m)
-	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "control": control})
+	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "control": control})
 	if o.Registerer != nil {
 		if err := m.register(o.Registerer); err != nil {
 			return nil, fmt.Errorf("vaultgate: %w", err)
 		}
 	}
 	return &Gate{
-		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k, ops: newOperations(bootstrap, control),
+		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k, ops: newOperations(bootstrap, pools, control),
 		log: log, metrics: m, status: s, registerer: o.Registerer,
 	}, nil
 }
@@ -128,6 +132,10 @@ func (g *Gate) note(op operation, err error) {
 	case errors.Is(err, errPolicy) && !op.decides:
 		op.warn.Do(func() {
 			g.log.Error("a Vault policy does not let this edge do its work", "op", op.name, "error", Cause(err))
+		})
+	case statusOf(err) == http.StatusNotFound && !op.decides:
+		op.warn.Do(func() {
+			g.log.Error("Vault does not serve this call: is the secrets engine older than this edge?", "op", op.name, "error", Cause(err))
 		})
 	default:
 		if g.status.note(false, Cause(err)) {
