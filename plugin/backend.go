@@ -15,7 +15,10 @@ import (
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/authority"
 	"github.com/ampora/ampora/plugin/internal/enroll"
+	"github.com/ampora/ampora/plugin/internal/epoch"
 	"github.com/ampora/ampora/plugin/internal/feed"
+	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -41,6 +44,8 @@ type backend struct {
 	settings  *settings.Settings
 	authority *authority.Authority
 	log       *audit.Log
+	epoch     *epoch.Epoch
+	pools     *pool.Pools
 	enroll    *enroll.Enroller
 	feed      *feed.Feed
 	edges     *edges
@@ -66,9 +71,12 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.settings = settings.New(rows, b.log, now)
 	b.authority = authority.New(rows, b.log, now)
 	b.upkeep = newUpkeep(b, now)
+	locks := store.NewLocks()
+	b.epoch = epoch.New(rows, b.log, locks, now)
+	b.pools = &pool.Pools{Store: rows, Locks: locks, Log: b.log, Settings: b.settings, Epoch: b.epoch, Now: now, HoldGroup: holdGroup}
 	b.enroll = &enroll.Enroller{
-		Store: rows, Locks: store.NewLocks(), Log: b.log, Settings: b.settings, Authority: b.authority, Now: now,
-		Unsettled: b.upkeep.unsettled,
+		Store: rows, Locks: locks, Log: b.log, Settings: b.settings, Authority: b.authority, Epoch: b.epoch, Pools: b.pools, Now: now,
+		HoldGroup: holdGroup, Unsettled: b.upkeep.unsettled,
 	}
 	b.feed = feed.New(b.life, feed.Sources{
 		Revoked: b.enroll.Revoked, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
@@ -81,12 +89,13 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 		RunningVersion: apitype.Version,
 		PathsSpecial: &logical.Paths{
 			Unauthenticated: []string{apitype.PathCABundle, apitype.PathCABundlePEM},
-			SealWrapStorage: []string{store.IssuerPrefix},
+			SealWrapStorage: []string{store.IssuerPrefix, store.PoolPrefix},
 		},
 		Paths: framework.PathAppend(
 			b.pathsRedeem(), // the hot ones first: routing is linear
 			b.pathsEdge(),
 			b.pathsTokens(),
+			b.pathsPools(),
 			b.pathsAgents(),
 			b.pathsAudit(),
 			b.pathsConfig(),
@@ -145,5 +154,34 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.feed.IssuersChanged()
 	case strings.HasPrefix(key, store.RevokedPrefix):
 		b.feed.Discard()
+	case key == store.EpochKey:
+		b.epoch.Forget()
+	case strings.HasPrefix(key, store.PoolPrefix):
+		b.pools.Forget()
+	case strings.HasPrefix(key, store.TokenPrefix), strings.HasPrefix(key, store.BatchPrefix):
+		b.enroll.Forget()
 	}
+}
+
+// forget drops everything that memory knows of storage.
+func (b *backend) forget() {
+	b.cache.ForgetAll()
+	b.settings.Forget()
+	b.authority.Forget()
+	b.epoch.Forget()
+	b.pools.Forget()
+	b.enroll.Forget()
+	b.feed.SettingsChanged()
+	b.feed.IssuersChanged()
+	b.feed.Discard()
+}
+
+// holdGroup takes any name for a group's.
+func holdGroup(_ context.Context, _, group string) (func(), error) {
+	if group != "" {
+		if err := name.Check("group", group); err != nil {
+			return nil, err
+		}
+	}
+	return func() {}, nil
 }

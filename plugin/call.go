@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -82,4 +83,13 @@ func isEmpty(v reflect.Value) bool {
 		return v.IsZero()
 	}
 	return v.CanConvert(reflect.TypeFor[float64]()) && v.IsZero()
+}
+
+// tenantInPath refuses a tenant in the body of what is named inside its tenant: it would make or change another thing than
+// the path says. On a tenant's path the path has overridden the body.
+func (c call) tenantInPath(resource string) error {
+	if c.tenant == "" && c.text(tenantField) != "" {
+		return apitype.Errorf(apitype.FieldInvalid, "the tenant stands in the path: ampora/tenants/<tenant>/%s/<name>", resource)
+	}
+	return nil
 }

@@ -105,6 +105,11 @@ func origin(req *logical.Request) audit.Origin {
 // page reads 'after' and 'limit'.
 func page(data *framework.FieldData) (apitype.Page, error) {
 	p := apitype.Page{After: data.Get("after").(string), Limit: data.Get("limit").(int)}
+	for field, to := range map[string]*string{"pool": &p.Pool, "group": &p.Group, "state": &p.State} {
+		if _, filters := data.Schema[field]; filters {
+			*to = data.Get(field).(string)
+		}
+	}
 	if p.Limit < 0 {
 		return p, apitype.Errorf(apitype.FieldInvalid, "limit must not be negative")
 	}
@@ -114,6 +119,12 @@ func page(data *framework.FieldData) (apitype.Page, error) {
 var pageFields = map[string]*framework.FieldSchema{
 	"after": {Type: framework.TypeString, Query: true, Description: "Answer only what comes after this id."},
 	"limit": {Type: framework.TypeInt, Query: true, Description: "Answer at most this many; 0 means all."},
+}
+
+// filterFields select rows in lists of tokens and agents.
+var filterFields = map[string]*framework.FieldSchema{
+	"pool":  {Type: framework.TypeString, Query: true, Description: "Only those that come from the pool of this name."},
+	"group": {Type: framework.TypeString, Query: true, Description: "Only those of this group."},
 }
 
 const tenantField = "tenant"

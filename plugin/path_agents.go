@@ -17,7 +17,9 @@ func (b *backend) pathsAgents() []*framework.Path {
 		{
 			Pattern:      "agents/?$",
 			DisplayAttrs: display("agents"),
-			Fields:       pageFields,
+			Fields: with(pageFields, filterFields, map[string]*framework.FieldSchema{
+				"state": {Type: framework.TypeString, Query: true, Description: "Only those in this state."},
+			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: forwarded(b.handle(b.listAgents), "List agents.",
 					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.Agent]{}), ""),

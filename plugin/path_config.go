@@ -20,6 +20,17 @@ func (b *backend) pathsConfig() []*framework.Path {
 		return &framework.FieldSchema{Type: framework.TypeCommaStringSlice, Description: d}
 	}
 	return []*framework.Path{{
+		Pattern:      "config/after-restore$",
+		DisplayAttrs: display("after-restore"),
+		Fields:       reasonFields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: forwarded(serve(b, b.afterRestore), "End what a backup of Vault has brought back to life.",
+				responses("The restore count.", apitype.RestoreResponse{}), "run"),
+		},
+		HelpSynopsis: "Run this once after Vault was restored from a backup.",
+		HelpDescription: `A backup knows tokens as outstanding that were redeemed or revoked after it was made. This ends every outstanding token and
+every pool's admin secret, and makes sure that no serial number is given twice. Issue tokens and rotate the pools' secrets afterwards.`,
+	}, {
 		Pattern:      "config$",
 		DisplayAttrs: display("configuration"),
 		Fields: map[string]*framework.FieldSchema{
@@ -33,6 +44,7 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"token_max_ttl":           span("Longest lifetime of a bootstrap token."),
 			"leaf_ttl":                span("Lifetime of an agent's certificate."),
 			"leaf_max_ttl":            span("Longest lifetime of an agent's certificate."),
+			"tenancy":                 text("off, or hard: every token, pool, agent, group and configuration belongs to a tenant. Never back."),
 			"key_origin":              text("Who may make agents' keys: any, csr (agents only) or server."),
 			"retry_window":            span("How long a redeemed token may ask again with the same CSR key. 0: never."),
 			"crl_distribution_points": many("URLs of the CRL that go into certificates."),
@@ -46,8 +58,9 @@ func (b *backend) pathsConfig() []*framework.Path {
 			logical.ReadOperation:   forwarded(b.handle(b.readConfig), "Read the configuration.", responses("The configuration.", apitype.Config{}), ""),
 			logical.UpdateOperation: forwarded(b.handle(b.writeConfig), "Change the fields that are given.", responses("The configuration.", apitype.Config{}), "configure"),
 		},
-		HelpSynopsis:    "Read or change the mount's configuration.",
-		HelpDescription: "A write changes only the fields that are given. peer_id and trust_domain are fixed once an issuer exists.",
+		HelpSynopsis: "Read or change the mount's configuration.",
+		HelpDescription: `A write changes only the fields that are given. peer_id and trust_domain are fixed once an issuer exists. tenancy can
+be made hard when nothing is left that belongs to no tenant, and then stays so.`,
 	}}
 }
 
@@ -69,11 +82,18 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	return answer(cfg, err)
 }
 
+func (b *backend) afterRestore(ctx context.Context, c call, in apitype.RevokeRequest) (apitype.RestoreResponse, error) {
+	b.admin.Lock()
+	defer b.admin.Unlock()
+	b.forget() // it may be older than the restore
+	return b.epoch.AfterRestore(ctx, c.origin, in.Reason)
+}
+
 // applyConfig changes the fields that were given and names them.
 func applyConfig(c *apitype.Config, data *framework.FieldData) []string {
 	texts := map[string]*string{
 		"peer_id": &c.PeerID, "trust_domain": &c.TrustDomain, "endpoint": &c.Endpoint, "endpoint_ca_bundle": &c.EndpointCABundle,
-		"federation_url": &c.FederationURL, "key_origin": &c.KeyOrigin,
+		"federation_url": &c.FederationURL, "tenancy": &c.Tenancy, "key_origin": &c.KeyOrigin,
 	}
 	spans := map[string]*int64{
 		"token_ttl": &c.TokenTTL, "token_min_ttl": &c.TokenMinTTL, "token_max_ttl": &c.TokenMaxTTL, "leaf_ttl": &c.LeafTTL,

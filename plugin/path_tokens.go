@@ -15,6 +15,18 @@ func (b *backend) pathsTokens() []*framework.Path {
 	var paths []*framework.Path
 	for _, p := range []*framework.Path{
 		{
+			Pattern:      "tokens/revoke-all$",
+			DisplayAttrs: display("all-tokens"),
+			Fields:       reasonFields,
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(serve(b, b.revokeAllTokens), "End every outstanding token.",
+					responses("When it happened.", apitype.RevokeAllResponse{}), "revoke"),
+			},
+			HelpSynopsis: "End every outstanding token at once, or every one of the tenant.",
+			HelpDescription: `For a leak of unknown size. One write ends them all, however many there are, and when it answers nothing older can
+still be redeemed. Pools' admin secrets and certificates already issued live on.`,
+		},
+		{
 			Pattern:      "tokens/issue$",
 			DisplayAttrs: display("token"),
 			Fields: map[string]*framework.FieldSchema{
@@ -35,7 +47,9 @@ plaintext: use -wrap-ttl to hand it to a person. From the command line "vault wr
 		{
 			Pattern:      "tokens/?$",
 			DisplayAttrs: display("tokens"),
-			Fields:       pageFields,
+			Fields: with(pageFields, filterFields, map[string]*framework.FieldSchema{
+				"state": {Type: framework.TypeString, Query: true, Description: "Only those in this state: issued, revoked or expired."},
+			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: forwarded(b.handle(b.listTokens), "List outstanding tokens.",
 					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.TokenInfo]{}), ""),
@@ -43,7 +57,7 @@ plaintext: use -wrap-ttl to hand it to a person. From the command line "vault wr
 					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.TokenInfo]{}), "page"),
 			},
 			HelpSynopsis:    "List the tokens that have not been redeemed.",
-			HelpDescription: "Lists tokens with what is known of each, never the plaintext. Read with 'after' and 'limit' to page.",
+			HelpDescription: "Lists tokens with what is known of each, never the plaintext. Read with 'after' and 'limit' to page, and with filters.",
 		},
 		{
 			Pattern:      "tokens/" + segment("token_id") + "/revoke$",
@@ -81,6 +95,9 @@ func (b *backend) issueToken(ctx context.Context, req *logical.Request, data *fr
 	if err != nil {
 		return nil, err
 	}
+	if err := positive(data, "ttl"); err != nil {
+		return nil, err
+	}
 	return answer(b.enroll.Issue(ctx, origin(req), in))
 }
 
@@ -110,4 +127,20 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, data *f
 		return nil, err
 	}
 	return answer(b.enroll.RevokeToken(ctx, origin(req), tenant, data.Get("token_id").(string), data.Get("reason").(string)))
+}
+
+func (b *backend) revokeAllTokens(ctx context.Context, c call, in apitype.RevokeRequest) (apitype.RevokeAllResponse, error) {
+	return b.epoch.RevokeAll(ctx, c.origin, c.tenant, in.Reason)
+}
+
+// positive refuses a lifetime that is given and is nothing: whoever leaves it out gets what is usual.
+func positive(data *framework.FieldData, field string) error {
+	if value, given := data.GetOk(field); given && value.(int) <= 0 {
+		return apitype.Errorf(apitype.TTLOutOfRange, "%s is not positive", field)
+	}
+	return nil
+}
+
+var reasonFields = map[string]*framework.FieldSchema{
+	"reason": {Type: framework.TypeString, Description: "Why, in words; kept in the row and in the event."},
 }

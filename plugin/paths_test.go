@@ -135,7 +135,7 @@ func TestOnlyTheBundleNeedsNoVaultToken(t *testing.T) {
 	if got := strings.Join(special.Unauthenticated, " "); got != "ca/bundle ca/bundle/pem" {
 		t.Errorf("unauthenticated: %s", got)
 	}
-	if got := strings.Join(special.SealWrapStorage, " "); got != "ca/issuer/" {
+	if got := strings.Join(special.SealWrapStorage, " "); got != "ca/issuer/ pool/" {
 		t.Errorf("seal-wrapped: %s", got)
 	}
 }

@@ -91,6 +91,8 @@ func (u *upkeep) sweep(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		u.backend.settings.Settle,
 		u.backend.authority.Settle,
+		u.backend.epoch.Settle,
+		u.backend.pools.Settle,
 		u.backend.enroll.Sweep,
 		func(ctx context.Context) error { _, err := u.backend.log.Tidy(ctx); return err },
 	} {

@@ -135,7 +135,7 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
 func (s Secret) Hash() Hash { return sha256.Sum256(s.payload[:]) }
 
 // ID is the public name of the secret: the token_id.
-func (s Secret) ID() string { h := s.Hash(); return uuid8(h[:]) }
+func (s Secret) ID() string { return s.Hash().ID() }
 
 // AgentID is the id of the agent that a bootstrap token turns into.
 func (s Secret) AgentID() string {
@@ -147,6 +147,9 @@ func (s Secret) AgentID() string {
 
 // Hash is the digest of a secret at rest.
 type Hash [sha256.Size]byte
+
+// ID is the public name of the secret with this hash.
+func (h Hash) ID() string { return uuid8(h[:]) }
 
 // Equal compares in constant time.
 func (h Hash) Equal(other []byte) bool { return subtle.ConstantTimeCompare(h[:], other) == 1 }

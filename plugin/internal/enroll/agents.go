@@ -21,7 +21,7 @@ func (e *Enroller) metAgent(ctx context.Context, tenant, agentID string) (m met,
 	if err := name.CheckID(agentID, apitype.AgentUnknown); err != nil {
 		return met{}, nil, err
 	}
-	unlock := e.Locks.Agent(agentID)
+	unlock := e.Locks.Agent(agentID, "")
 	defer func() {
 		if release == nil { // an error, or a panic underneath
 			unlock()
@@ -48,14 +48,21 @@ func (e *Enroller) Agent(ctx context.Context, tenant, agentID string) (apitype.A
 
 // Agents lists agent rows in the order of their ids, without their certificates.
 func (e *Enroller) Agents(ctx context.Context, tenant string, page apitype.Page) (apitype.ListResponse[apitype.Agent], error) {
-	return list(ctx, e, store.AgentPrefix, page, func(id string) (*apitype.Agent, error) {
+	return list(ctx, page, e.walkAgents, func(id string) (*apitype.Agent, error) {
 		agent, err := e.Agent(ctx, tenant, id)
 		if apitype.CodeOf(err) == apitype.AgentUnknown {
+			return nil, nil
+		}
+		if err == nil && (!wanted(page.Pool, agent.Pool) || !wanted(page.Group, agent.Group) || !wanted(page.State, agent.State)) {
 			return nil, nil
 		}
 		agent.Certificate = ""
 		return &agent, err
 	})
+}
+
+func (e *Enroller) walkAgents(ctx context.Context, after string, visit func(id string) (bool, error)) error {
+	return e.Store.Walk(ctx, store.AgentPrefix, after, visit)
 }
 
 // UpdateAgent changes the fields that are set.

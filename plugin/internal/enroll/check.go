@@ -32,7 +32,11 @@ func (e *Enroller) Check(ctx context.Context, tenant string, in apitype.RedeemCh
 	if err != nil {
 		return none, err
 	}
-	defer e.Locks.Agent(secret.AgentID())()
+	release, err := e.lockToken(ctx, secret)
+	if err != nil {
+		return none, err
+	}
+	defer release()
 	m, err := e.meet(ctx, secret.AgentID(), secret.ID())
 	if err != nil {
 		return none, err
@@ -77,10 +81,12 @@ func (m met) redeemable(tenant string, secret token.Secret, source netip.Addr, n
 		return nil, apitype.Errorf(apitype.TenantMismatch, "the token belongs elsewhere")
 	case t.Revoked:
 		return nil, apitype.Errorf(apitype.TokenRevoked, "the token was revoked")
+	case t.ended != nil:
+		return nil, t.ended
 	case !now.Before(t.ExpiresAt):
 		return nil, apitype.Errorf(apitype.TokenExpired, "the token expired at %s", formatTime(t.ExpiresAt))
-	case !inCIDRs(t.BoundCIDRs, source):
-		return nil, apitype.Errorf(apitype.CIDRMismatch, "the source address is outside the token's bound_cidrs")
+	case !inCIDRs(t.BoundCIDRs, source) || !inCIDRs(t.cidrs, source):
+		return nil, apitype.Errorf(apitype.CIDRMismatch, "the source address is outside the bound_cidrs of the token or its pool")
 	default:
 		return t, nil
 	}

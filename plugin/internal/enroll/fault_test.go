@@ -17,7 +17,9 @@ import (
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/authority"
 	"github.com/ampora/ampora/plugin/internal/enroll"
+	"github.com/ampora/ampora/plugin/internal/epoch"
 	"github.com/ampora/ampora/plugin/internal/feed"
+	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
 	"github.com/ampora/ampora/plugin/internal/storetest"
@@ -34,17 +36,22 @@ type world struct {
 // newWorld starts a process; nothing runs in the background, so operations can be counted.
 func newWorld(t *testing.T, storage *storetest.Faulty) *world {
 	rows := store.New(store.NewCache(storage))
-	log := audit.NewLog(rows, time.Now, 90*24*time.Hour)
+	log, locks := audit.NewLog(rows, time.Now, 90*24*time.Hour), store.NewLocks()
 	w := &world{t: t, storage: storage, Enroller: &enroll.Enroller{
-		Store: rows, Locks: store.NewLocks(), Log: log, Now: time.Now,
+		Store: rows, Locks: locks, Log: log, Now: time.Now,
 		Settings: settings.New(rows, log, time.Now), Authority: authority.New(rows, log, time.Now),
+		Epoch: epoch.New(rows, log, locks, time.Now), HoldGroup: holdGroup,
 		Unsettled: func(string, error) {},
 	}}
+	w.Pools = &pool.Pools{Store: rows, Locks: locks, Log: log, Settings: w.Settings, Epoch: w.Epoch, Now: time.Now, HoldGroup: holdGroup}
 	w.Feed = feed.New(t.Context(), feed.Sources{Revoked: w.Revoked, Now: time.Now,
 		Issuers:  func(context.Context) ([]apitype.SyncIssuer, error) { return nil, nil },
 		Settings: func(context.Context) (apitype.SyncSettings, error) { return apitype.SyncSettings{}, nil }})
 	return w
 }
+
+// holdGroup takes any group for one that is there.
+func holdGroup(context.Context, string, string) (func(), error) { return func() {}, nil }
 
 var operator = audit.Origin{Actor: apitype.Actor{DisplayName: "operator"}, RequestID: "request"}
 
@@ -74,8 +81,11 @@ func (w *world) restart() *world {
 
 func (w *world) recover() {
 	w.t.Helper()
+	w.must(w.Log.Retell(w.t.Context()))
 	w.must(w.Settings.Settle(w.t.Context()))
 	w.must(w.Authority.Settle(w.t.Context()))
+	w.must(w.Epoch.Settle(w.t.Context()))
+	w.must(w.Pools.Settle(w.t.Context()))
 	w.must(w.Sweep(w.t.Context()))
 }
 
@@ -107,6 +117,8 @@ type fixture struct {
 	issued   apitype.IssuedToken
 	redeem   apitype.RedeemRequest
 	identity *apitype.Identity
+	pool     apitype.Pool
+	pooled   []apitype.IssuedToken // of the pool: those of a batch first, then one that was issued alone
 }
 
 func prepare(w *world, redeemed bool) *fixture {
@@ -127,6 +139,8 @@ func prepare(w *world, redeemed bool) *fixture {
 type transition struct {
 	name     string
 	redeemed bool // the fixture's token has made its agent before
+	pooled   bool // there is a pool with tokens
+	before   func(*world, *fixture)
 	run      func(*world, *fixture) error
 	happened func(*world, *fixture) bool
 	events   map[string]int // that it tells, and the fixture does not
@@ -267,7 +281,7 @@ func transitions() []transition {
 // deadly. Afterwards,
 // in the same process or after a restart, it has happened with its event told once, or not at all; asked again it happens.
 func TestEveryTransitionSurvivesAFaultAtEveryStorageOperation(t *testing.T) {
-	for _, tr := range transitions() {
+	for _, tr := range append(transitions(), poolTransitions()...) {
 		for _, mode := range []int{storetest.Refuse, storetest.Apply} {
 			for _, length := range []int{1, 2, storetest.Dead} {
 				t.Run(fmt.Sprintf("%s, applied %v, %d failing", tr.name, mode == storetest.Apply, length), func(t *testing.T) {
@@ -290,6 +304,12 @@ func TestEveryTransitionSurvivesAFaultAtEveryStorageOperation(t *testing.T) {
 func faultAt(t *testing.T, tr transition, n, mode, length int) bool {
 	w := newWorld(t, &storetest.Faulty{Storage: &logical.InmemStorage{}})
 	f := prepare(w, tr.redeemed)
+	if tr.pooled {
+		pooledFixture(w, f)
+	}
+	if tr.before != nil {
+		tr.before(w, f)
+	}
 	// Half the runs meet a process that has everything in memory, half a fresh one that must read first.
 	if n%2 == 0 {
 		w = newWorld(t, w.storage)

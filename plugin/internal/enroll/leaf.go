@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"time"
@@ -18,8 +19,13 @@ type issued struct {
 	cut        bool
 }
 
-// newLeaf signs a leaf for the row and writes it into the row. Nothing is stored.
-func (e *Enroller) newLeaf(cfg apitype.Config, set *authority.Set, row *agentRow, k *intake, generation uint32) (*issued, error) {
+// newLeaf signs the row's next leaf and writes it into the row. Nothing is stored.
+func (e *Enroller) newLeaf(ctx context.Context, cfg apitype.Config, set *authority.Set, row *agentRow, k *intake) (*issued, error) {
+	now, err := e.Epoch.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	generation := now.Generation(row.Leaf.Generation)
 	issuer, err := set.Active()
 	if err != nil {
 		return nil, err
@@ -50,7 +56,7 @@ func (e *Enroller) newLeaf(cfg apitype.Config, set *authority.Set, row *agentRow
 	}
 	leaf, err := ca.SignLeaf(issuer, ca.LeafTemplate{
 		PublicKey: public, AgentID: row.AgentID, Tenant: row.Tenant, TrustDomain: cfg.TrustDomain, Generation: generation,
-		TTL: time.Duration(cfg.LeafTTL) * time.Second, Now: e.Now(),
+		TTL: row.leafTTL(cfg), Now: e.Now(),
 		CRLDistributionPoints: cfg.CRLDistributionPoints, OCSPServers: cfg.OCSPServers,
 	})
 	if err != nil {
@@ -63,6 +69,15 @@ func (e *Enroller) newLeaf(cfg apitype.Config, set *authority.Set, row *agentRow
 	}
 	row.IdempotencyHash = k.idempotency
 	return out, nil
+}
+
+// leafTTL is how long the agent's leaves live: as its pool said when it enrolled, else as the mount says.
+func (a *agentRow) leafTTL(cfg apitype.Config) time.Duration {
+	ttl := cfg.LeafTTL
+	if a.LeafTTL > 0 {
+		ttl = min(a.LeafTTL, cfg.LeafMaxTTL)
+	}
+	return time.Duration(ttl) * time.Second
 }
 
 func (i *issued) event(row *agentRow) apitype.Event {

@@ -8,7 +8,9 @@ import (
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/authority"
+	"github.com/ampora/ampora/plugin/internal/epoch"
 	"github.com/ampora/ampora/plugin/internal/feed"
+	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
@@ -21,9 +23,17 @@ type Enroller struct {
 	Settings  *settings.Settings
 	Authority *authority.Authority
 	Feed      *feed.Feed
+	Epoch     *epoch.Epoch
+	Pools     *pool.Pools
 	Now       func() time.Time
+	// HoldGroup refuses with group_missing what is no group of the tenant, and else keeps it from being deleted until the
+	// answer is called. An empty name is no work.
+	HoldGroup func(ctx context.Context, tenant, group string) (release func(), err error)
 	// Unsettled is told of agents whose transition is committed, but whose record or clean-up could not be stored yet.
 	Unsettled func(agentID string, err error)
+
+	batches batches
+	tallies tallies
 }
 
 // met is what storage knows of one agent and the token that became it, or may. Each part may be nil.
@@ -40,7 +50,8 @@ func (m met) gone() bool { return m.revoked != nil && m.revoked.Deleted }
 // not yet stored, deletes the row of a token that is spent, and removes an agent's row that has a tombstone. An empty
 // tokenID means that the token does not matter. The caller holds the agent's lock.
 //
-// A token's row without an agent's needs no look for a tombstone: settle removes the token's row before the agent's.
+// A token's row without an agent's needs no look for a tombstone: settle removes the token's row before the agent's. A
+// token of a batch has none to remove.
 func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, error) {
 	var m met
 	var err error
@@ -48,11 +59,11 @@ func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, erro
 		return met{}, err
 	}
 	if tokenID != "" {
-		if m.token, err = get[tokenRow](ctx, e, store.TokenPrefix, tokenID); err != nil {
+		if m.token, err = e.token(ctx, tokenID); err != nil {
 			return met{}, err
 		}
 	}
-	if m.agent != nil || m.token == nil {
+	if m.agent != nil || m.token == nil || m.token.inBatch {
 		if m.revoked, err = get[revokedRow](ctx, e, store.RevokedPrefix, agentID); err != nil {
 			return met{}, err
 		}
@@ -84,8 +95,10 @@ func (e *Enroller) settle(ctx context.Context, m *met) error {
 		}
 	}
 	if m.token != nil && (m.agent != nil || m.gone()) {
-		if err := e.Store.Delete(ctx, store.Sharded(store.TokenPrefix, m.token.TokenID)); err != nil {
-			return err
+		if !m.token.inBatch {
+			if err := e.Store.Delete(ctx, store.Sharded(store.TokenPrefix, m.token.TokenID)); err != nil {
+				return err
+			}
 		}
 		m.token = nil
 	}
@@ -123,7 +136,7 @@ func get[T any, P interface {
 
 // Settle meets one agent, for whoever was told that it is unsettled.
 func (e *Enroller) Settle(ctx context.Context, agentID string) error {
-	defer e.Locks.Agent(agentID)()
+	defer e.Locks.Agent(agentID, "")()
 	agent, err := get[agentRow](ctx, e, store.AgentPrefix, agentID)
 	if err != nil {
 		return err

@@ -32,7 +32,11 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 		return nil, err
 	}
 	agentID := k.secret.AgentID()
-	defer e.Locks.Agent(agentID)()
+	release, err := e.lockToken(ctx, k.secret)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	m, err := e.meet(ctx, agentID, k.secret.ID())
 	if err != nil {
 		return nil, err
@@ -48,6 +52,7 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	row := &agentRow{
 		AgentID: agentID, DisplayName: in.DisplayName, InstanceUID: k.instanceUID, Description: in.Description, Capabilities: in.Capabilities,
 		Tenant: tokenRow.Tenant, Group: tokenRow.Group,
+		Pool: tokenRow.Pool.Name, PoolID: tokenRow.Pool.ID, LeafTTL: tokenRow.leafTTL,
 		TokenID: tokenRow.TokenID, TokenHash: tokenRow.Hash, TokenExpiresAt: tokenRow.ExpiresAt,
 		EnrolledAt: e.Now().UTC(), SourceIP: formatSource(k.source), KeyOrigin: settings.KeyOriginCSR,
 	}
@@ -58,19 +63,20 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	if k.csr == nil {
 		row.KeyOrigin = settings.KeyOriginServer
 	}
-	issued, err := e.newLeaf(cfg, set, row, k, 1)
+	issued, err := e.newLeaf(ctx, cfg, set, row, k)
 	if err != nil {
 		return nil, err
 	}
 	row.Record = audit.NewRecord(origin, e.Now(),
 		apitype.Event{
 			EntityType: "token", EntityID: row.TokenID, Action: apitype.ActionTokenRedeemed, Tenant: row.Tenant, AgentID: agentID,
-			Details: map[string]any{"label": tokenRow.Label, "group": row.Group, "key_origin": row.KeyOrigin},
+			Details: tokenRow.withPool(map[string]any{"label": tokenRow.Label, "group": row.Group, "key_origin": row.KeyOrigin}),
 		},
 		issued.event(row))
 	if err := e.Store.Put(ctx, store.Sharded(store.AgentPrefix, agentID), row); err != nil { // the commit
 		return nil, err
 	}
+	e.tallies.gone(row.PoolID, row.TokenID)
 	e.finish(ctx, agentID, &met{token: m.token, agent: row})
 	return issued.answer(row), nil
 }
@@ -96,7 +102,7 @@ func (e *Enroller) redeemAgain(ctx context.Context, origin audit.Origin, tenant 
 		return e.stored(set, row)
 	}
 	next := *row
-	issued, err := e.newLeaf(cfg, set, &next, k, row.Leaf.Generation+1)
+	issued, err := e.newLeaf(ctx, cfg, set, &next, k)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 		return answer, err
 	}
 	in.SourceIP = formatSource(source)
-	defer e.Locks.Agent(in.AgentID)()
+	defer e.Locks.Agent(in.AgentID, "")()
 	m, err := e.meet(ctx, in.AgentID, "")
 	switch {
 	case err != nil:

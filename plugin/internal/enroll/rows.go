@@ -13,7 +13,14 @@
 // revoked/<agent_id> ends every leaf up to a generation. A deletion is the same record with its Deleted mark: the Put is
 // the commit, the record is the tombstone, and removing the agent's row is what recovery finishes.
 //
-// All transitions of one agent, and of the token that becomes it, hold that agent's lock.
+// # Batches
+//
+// Tokens that are issued together are one row, which is one write however many they are. Nothing is taken out of it when
+// one of them is redeemed: the agent's row says so. A token of a batch that is revoked alone gets a row of its own, which
+// stands before the batch's.
+//
+// All transitions of one agent, and of the token that becomes it, hold that agent's lock, and the mount and the token's
+// pool shared (see store.Locks), so that whatever ends many tokens at once ends them all.
 package enroll
 
 import (
@@ -21,6 +28,7 @@ import (
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/epoch"
 )
 
 // Bounds in time.
@@ -47,7 +55,24 @@ type tokenRow struct {
 	IssuedBy   string        `json:"issued_by"`
 	IssuedAt   time.Time     `json:"issued_at"`
 	ExpiresAt  time.Time     `json:"expires_at"`
+	Mark       epoch.Mark    `json:"mark,omitzero"`
+	Pool       poolRef       `json:"pool,omitzero"`
+	BatchID    string        `json:"batch_id,omitempty"`
 	Record     *audit.Record `json:"record"`
+
+	// Of the moment in which it was read.
+	inBatch bool           // it has no row of its own
+	ended   *apitype.Error // what has ended it together with others
+	reason  string         // for which that was
+	cidrs   []string       // its pool's
+	leafTTL int64          // its pool's
+}
+
+// poolRef is the pool that a token comes from.
+type poolRef struct {
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	Generation uint64 `json:"generation"`
 }
 
 func (*tokenRow) SchemaName() string { return "token" }
@@ -55,7 +80,7 @@ func (*tokenRow) SchemaVersion() int { return 1 }
 
 func (t *tokenRow) state(now time.Time) string {
 	switch {
-	case t.Revoked:
+	case t.Revoked, t.ended != nil:
 		return apitype.TokenStateRevoked
 	case !now.Before(t.ExpiresAt):
 		return apitype.TokenStateExpired
@@ -64,11 +89,16 @@ func (t *tokenRow) state(now time.Time) string {
 }
 
 func (t *tokenRow) info(now time.Time) apitype.TokenInfo {
-	return apitype.TokenInfo{
+	info := apitype.TokenInfo{
 		TokenID: t.TokenID, State: t.state(now), Label: t.Label, Tenant: t.Tenant, Group: t.Group,
-		BoundCIDRs: append([]string{}, t.BoundCIDRs...), IssuedBy: t.IssuedBy, IssuedAt: formatTime(t.IssuedAt),
+		Pool: t.Pool.Name, PoolID: t.Pool.ID, BatchID: t.BatchID,
+		BoundCIDRs: append(append([]string{}, t.BoundCIDRs...), t.cidrs...), IssuedBy: t.IssuedBy, IssuedAt: formatTime(t.IssuedAt),
 		ExpiresAt: formatTime(t.ExpiresAt), Reason: t.Reason,
 	}
+	if !t.Revoked && t.ended != nil {
+		info.Reason = t.reason
+	}
+	return info
 }
 
 // agentRow is agent/<shard>/<agent_id>. Its existence is what makes the token spent.
@@ -81,6 +111,8 @@ type agentRow struct {
 	Tenant       string `json:"tenant,omitempty"`
 	Group        string `json:"group,omitempty"`
 
+	Pool           string    `json:"pool,omitempty"`
+	PoolID         string    `json:"pool_id,omitempty"`
 	TokenID        string    `json:"token_id"`
 	TokenHash      []byte    `json:"token_hash"`
 	TokenExpiresAt time.Time `json:"token_expires_at"`
@@ -88,7 +120,8 @@ type agentRow struct {
 	SourceIP       string    `json:"source_ip,omitempty"`
 	KeyOrigin      string    `json:"key_origin"`
 
-	Leaf leafRow `json:"leaf"`
+	Leaf    leafRow `json:"leaf"`
+	LeafTTL int64   `json:"leaf_ttl,omitempty"` // seconds; 0: config.leaf_ttl
 
 	// Of the redemption: what the same request may be recognised by. A repetition that gets a fresh leaf does not move
 	// EnrolledAt, or it could be repeated for ever.
@@ -142,7 +175,7 @@ func (a *agentRow) info(revoked *revokedRow) apitype.Agent {
 		Capabilities: a.Capabilities, Tenant: a.Tenant, Group: a.Group, State: apitype.AgentStateActive, StateText: "Active",
 		SerialNumber: a.Leaf.Serial, Fingerprint: a.Leaf.Fingerprint, Certificate: a.Leaf.Certificate, Expiration: a.Leaf.NotAfter.Unix(),
 		EnrolledAt: formatTime(a.EnrolledAt), LastSeen: formatTime(a.LastSeen), Edge: a.Edge,
-		TokenID: a.TokenID, KeyOrigin: a.KeyOrigin, SourceIP: a.SourceIP,
+		TokenID: a.TokenID, Pool: a.Pool, PoolID: a.PoolID, KeyOrigin: a.KeyOrigin, SourceIP: a.SourceIP,
 	}
 	if revoked != nil && revoked.Generation >= a.Leaf.Generation {
 		info.State, info.StateText = apitype.AgentStateRevoked, "Revoked"

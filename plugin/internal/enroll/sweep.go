@@ -32,6 +32,7 @@ func (e *Enroller) Sweep(ctx context.Context) error {
 		visit  func(id string) error
 	}{
 		{store.TokenPrefix, func(id string) error { return e.sweepToken(ctx, id) }},
+		{store.BatchPrefix, func(id string) error { return e.sweepBatch(ctx, id) }},
 		{store.AgentPrefix, func(id string) error { return e.sweepAgent(ctx, id, retention) }},
 		{store.RevokedPrefix, func(id string) error { return e.sweepRevoked(ctx, id) }},
 	} {
@@ -96,7 +97,7 @@ func (e *Enroller) sweepAgent(ctx context.Context, id string, retention time.Dur
 }
 
 func (e *Enroller) sweepRevoked(ctx context.Context, id string) error {
-	defer e.Locks.Agent(id)()
+	defer e.Locks.Agent(id, "")()
 	m, err := e.meet(ctx, id, "")
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ const cacheRows = 4096
 // cacheStripes divides the keys, so that a write of one keeps few others from being remembered.
 const cacheStripes = 64
 
-// Cache is a storage that remembers the rows of tokens and agents that were last read or written. Vault caches as well,
+// Cache is a storage that remembers the rows of tokens, agents and groups that were last read or written. Vault caches as well,
 // but from a plugin each read is a call to another process, and an enrolment reads the same rows twice.
 //
 // It rests on this process being the only writer, which Vault sees to: only the active node runs the engine's writes, and
@@ -53,7 +53,7 @@ func NewCache(s logical.Storage) *Cache {
 }
 
 func cacheable(key string) bool {
-	return strings.HasPrefix(key, TokenPrefix) || strings.HasPrefix(key, AgentPrefix)
+	return strings.HasPrefix(key, TokenPrefix) || strings.HasPrefix(key, AgentPrefix) || strings.HasPrefix(key, GroupPrefix)
 }
 
 func (c *Cache) stripe(key string) *stripe {
@@ -96,7 +96,7 @@ func (c *Cache) Delete(ctx context.Context, key string) error {
 }
 
 // write forgets the key, writes, and remembers what was written if that is certain. Callers hold the lock that guards the
-// key (see Locks), so two writes of one key do not cross.
+// key (see Locks and NamedLocks), so two writes of one key do not cross.
 func (c *Cache) write(key string, entry *logical.StorageEntry, write func() error) error {
 	if !cacheable(key) {
 		return write()
@@ -120,6 +120,17 @@ func (c *Cache) write(key string, entry *logical.StorageEntry, write func() erro
 }
 
 var errAbandoned = errors.New("the write did not end")
+
+// ForgetAll drops all that is remembered, because the storage underneath was exchanged.
+func (c *Cache) ForgetAll() {
+	for i := range c.stripes {
+		s := &c.stripes[i]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.writes++
+	}
+	c.rows.Purge()
+}
 
 // Forget drops what is remembered of the key, because somebody else wrote it.
 func (c *Cache) Forget(key string) {

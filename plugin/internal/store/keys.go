@@ -5,7 +5,10 @@ const (
 	ConfigKey     = "config"
 	CAStateKey    = "ca/state"
 	IssuerPrefix  = "ca/issuer/" // seal-wrapped: holds the issuers' keys
+	EpochKey      = "epoch"
+	PoolPrefix    = "pool/" // seal-wrapped: holds what proves the pools' admin secrets
 	TokenPrefix   = "token/"
+	BatchPrefix   = "batch/"
 	AgentPrefix   = "agent/"
 	RevokedPrefix = "revoked/"
 	EventPrefix   = "event/"
