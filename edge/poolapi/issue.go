@@ -2,6 +2,7 @@ package poolapi
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -54,15 +55,13 @@ func (h *Handler) issue(ctx context.Context, a asked) (*apitype.PoolIssueRespons
 		PoolIssueRequest: apitype.PoolIssueRequest{TTL: a.ttl, Label: a.label, Count: a.count},
 		AdminSecret:      a.secret.Reveal(), SourceIP: text(a.from),
 	})
-	switch code := apitype.CodeOf(err); {
-	case err == nil:
+	if err == nil {
 		h.verdicts.Put(key, nil, verdictTTL)
 		return out, nil
-	case code == apitype.PoolSecretInvalid:
-		h.verdicts.Put(key, &apitype.Error{Code: code}, verdictTTL)
-		return nil, h.count(source, err)
-	case code == apitype.PoolUnknown:
-		return nil, h.count(source, err) // but not remembered: a pool of that name may come
+	}
+	if refusal, found := errors.AsType[*apitype.Error](err); found && refusal.Code == apitype.PoolSecretInvalid {
+		h.verdicts.Put(key, refusal, verdictTTL)
+		return nil, h.count(source, refusal)
 	}
 	return nil, err
 }

@@ -24,6 +24,9 @@ type order struct {
 // whatever becomes of the request.
 const maxLabel = 256
 
+// maxMinutes is a hundred years: a time to live must not overflow on its way to the engine, which knows the real bounds.
+const maxMinutes = 100 * 365 * 24 * 60
+
 // parseOrder reads a body strictly: one JSON object, each field at most once and spelt as it is, nothing unknown. Where a
 // mistake would otherwise be a default, the tokens would not be those that were meant. Errors never quote the body, into
 // which a secret may have been pasted.
@@ -72,7 +75,7 @@ func (o *order) set(name string, value json.RawMessage, again bool) error {
 		if !ok {
 			return apitype.Errorf(apitype.FieldInvalid, "ttlMinutes must be a positive whole number, without quotes")
 		}
-		if minutes > math.MaxInt32 { // 4,000 years: it must not overflow on its way to the engine, which knows the real bounds
+		if minutes > maxMinutes {
 			return apitype.Errorf(apitype.TTLOutOfRange, "ttlMinutes is too large")
 		}
 		o.ttl = minutes * 60

@@ -19,7 +19,7 @@ func TestAnOrderIsReadAsItIsWritten(t *testing.T) {
 		`{"ttlMinutes":15}`:    {ttl: 900},
 		`{"label":"web 17 ü"}`: {label: "web 17 ü"},
 		` { "count" : 3 , "ttlMinutes" : 1 , "label" : "" } `: {ttl: 60, count: &three},
-		`{"ttlMinutes":2147483647}`:                           {ttl: 2147483647 * 60},
+		`{"ttlMinutes":52560000}`:                             {ttl: 52560000 * 60},
 	} {
 		got, err := parseOrder([]byte(body))
 		if err != nil || got.ttl != want.ttl || got.label != want.label || (got.count == nil) != (want.count == nil) || got.count != nil && *got.count != *want.count {
@@ -58,7 +58,7 @@ func TestAnOrderWithAMistakeIsRefusedByName(t *testing.T) {
 		`{"ttlMinutes":null}`:                         "ttlMinutes must be a positive whole number",
 		`{"ttlMinutes":true}`:                         "ttlMinutes must be a positive whole number",
 		`{"ttlMinutes":[15]}`:                         "ttlMinutes must be a positive whole number",
-		`{"ttlMinutes":2147483648}`:                   "ttlMinutes is too large",
+		`{"ttlMinutes":52560001}`:                     "ttlMinutes is too large",
 		`{"ttlMinutes":99999999999999999999999999}`:   "ttlMinutes is too large",
 		`{"count":0}`:                                 "count must be a whole number from 1 to 1000",
 		`{"count":-1}`:                                "count must be a whole number from 1 to 1000",

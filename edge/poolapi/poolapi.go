@@ -9,7 +9,7 @@
 // {pool} is the pool's id, or its name in the edge's tenant. The answer is 201 with
 //
 //	{"token": "amp-bs...", "tokenId": UUID, "expiresAt": RFC 3339}          ; without count
-//	{"tokens": [{"token": ...}, ...], "batchId": UUID}                      ; with count, also of one
+//	{"tokens": [{"token": ...}, ...], "batchId": UUID}                      ; with count, also of one, which has no batchId
 //
 // or a problem document (RFC 9457) whose type ends in the code of the error catalogue.
 //
@@ -112,9 +112,12 @@ func (h *Handler) answer(w http.ResponseWriter, a asked, issued *apitype.PoolIss
 	h.Metrics.PoolRequests.WithLabelValues(metrics.PoolIssued).Inc()
 	h.Metrics.PoolTokens.Add(float64(max(len(out.Tokens), 1)))
 	fields := []any{"pool", a.pool, "remote", a.from}
-	if a.count == nil {
+	switch {
+	case a.count == nil:
 		h.Logger.Info("token issued", append(fields, "token_id", out.TokenID)...)
-	} else {
+	case out.BatchID == "":
+		h.Logger.Info("token issued", append(fields, "token_id", out.Tokens[0].TokenID)...)
+	default:
 		h.Logger.Info("tokens issued", append(fields, "batch_id", out.BatchID, "count", len(out.Tokens), "token_ids", out.ids())...)
 	}
 	header := w.Header()
