@@ -12,7 +12,7 @@ func TestAFreshMountHasTheDefaults(t *testing.T) {
 	const hour, day = 3600, 86400
 	c := call[apitype.Config](newMount(t), read, "config", nil)
 	want := apitype.Config{
-		TokenTTL: 24 * hour, TokenMinTTL: 900, TokenMaxTTL: 168 * hour, LeafTTL: 90 * day, LeafMaxTTL: 365 * day, KeyOrigin: "any",
+		TokenTTL: 24 * hour, TokenMinTTL: 900, TokenMaxTTL: 168 * hour, LeafTTL: 90 * day, LeafMaxTTL: 365 * day, Tenancy: "off", KeyOrigin: "any",
 		HeartbeatInterval: 30, AuditRetention: 90 * day, AgentRetention: 30 * day,
 	}
 	if c.CRLDistributionPoints == nil || c.OCSPServers == nil || c.EdgeAllowedDomains == nil {
@@ -35,7 +35,7 @@ func TestAConfigWriteChangesOnlyTheFieldsGiven(t *testing.T) {
 	}
 	want := apitype.Config{
 		PeerID: "eu-1", TrustDomain: "fleet.example", Endpoint: "wss://edge.fleet.example:4320/v1/opamp", FederationURL: "https://edge.fleet.example:4320/federation",
-		TokenTTL: 7200, TokenMinTTL: 60, TokenMaxTTL: 7200, LeafTTL: 86400, LeafMaxTTL: 172800, KeyOrigin: "csr", RetryWindow: 300,
+		TokenTTL: 7200, TokenMinTTL: 60, TokenMaxTTL: 7200, LeafTTL: 86400, LeafMaxTTL: 172800, Tenancy: "off", KeyOrigin: "csr", RetryWindow: 300,
 		CRLDistributionPoints: []string{"http://a.example/crl", "http://b.example/crl"}, OCSPServers: []string{"http://a.example/ocsp"},
 		HeartbeatInterval: 15, EdgeAllowedDomains: []string{"edges.fleet.example", "127.0.0.1"}, AuditRetention: 864000,
 	}
@@ -93,6 +93,8 @@ func TestBadConfigurationIsRefusedByField(t *testing.T) {
 		{"an OCSP URL over ldap", apitype.FieldInvalid, data{"ocsp_servers": "ldap://x/"}, "ocsp_servers"},
 		{"an edge domain with a star", apitype.FieldInvalid, data{"edge_allowed_domains": "*.example"}, "edge_allowed_domains"},
 		{"a key origin that does not exist", apitype.FieldInvalid, data{"key_origin": "magic"}, "key_origin"},
+		{"a tenancy that does not exist", apitype.FieldInvalid, data{"tenancy": "soft"}, "tenancy"},
+		{"no tenancy", apitype.FieldInvalid, data{"tenancy": ""}, "tenancy"},
 		{"no key origin", apitype.FieldInvalid, data{"key_origin": ""}, "key_origin"},
 		{"a token ttl over the maximum", apitype.FieldInvalid, data{"token_ttl": "169h"}, "token_ttl"},
 		{"a token ttl under the minimum", apitype.FieldInvalid, data{"token_ttl": "14m"}, "token_ttl"},

@@ -18,13 +18,19 @@ const (
 	KeyOriginServer = "server"
 )
 
+// Tenancies.
+const (
+	TenancyOff  = "off"
+	TenancyHard = "hard" // every token, pool, agent, group and configuration belongs to a tenant
+)
+
 // Defaults is the configuration of a mount that nobody has configured.
 func Defaults() apitype.Config {
 	const minute, hour, day = 60, 3600, 86400
 	return apitype.Config{
 		TokenTTL: 24 * hour, TokenMinTTL: 15 * minute, TokenMaxTTL: 168 * hour,
 		LeafTTL: 90 * day, LeafMaxTTL: 365 * day,
-		KeyOrigin: KeyOriginAny, HeartbeatInterval: 30,
+		Tenancy: TenancyOff, KeyOrigin: KeyOriginAny, HeartbeatInterval: 30,
 		AuditRetention: 90 * day, AgentRetention: 30 * day,
 		CRLDistributionPoints: []string{}, OCSPServers: []string{}, EdgeAllowedDomains: []string{},
 	}
@@ -46,8 +52,9 @@ type Settings struct {
 	log   *audit.Log
 	now   func() time.Time
 
-	mu     sync.RWMutex
-	cached *row
+	mu        sync.RWMutex
+	cached    *row
+	hardening bool // see Harden
 }
 
 // New makes Settings that read their row at first use.
@@ -57,23 +64,28 @@ func New(s *store.Store, log *audit.Log, now func() time.Time) *Settings {
 
 // Get is the configuration as it stands. The answer is the caller's own, but its lists are shared and not to be changed.
 func (s *Settings) Get(ctx context.Context) (apitype.Config, error) {
-	r, err := s.get(ctx)
+	r, hardening, err := s.get(ctx)
 	if err != nil {
 		return apitype.Config{}, err
 	}
-	return r.Config, nil
+	c := r.Config
+	if hardening {
+		c.Tenancy = TenancyHard
+	}
+	return c, nil
 }
 
-func (s *Settings) get(ctx context.Context) (*row, error) {
+func (s *Settings) get(ctx context.Context) (r *row, hardening bool, err error) {
 	s.mu.RLock()
-	r := s.cached
+	r, hardening = s.cached, s.hardening
 	s.mu.RUnlock()
 	if r != nil {
-		return r, nil
+		return r, hardening, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.read(ctx)
+	r, err = s.read(ctx)
+	return r, s.hardening, err
 }
 
 // read fills the cache. The caller holds mu.
@@ -112,6 +124,9 @@ func (s *Settings) Update(ctx context.Context, origin audit.Origin, hasIssuer bo
 	}
 	if hasIssuer && next.TrustDomain != old.TrustDomain {
 		return apitype.Config{}, apitype.Errorf(apitype.ConfigFixed, "trust_domain cannot change any more")
+	}
+	if old.Tenancy == TenancyHard && next.Tenancy != TenancyHard {
+		return apitype.Config{}, apitype.Errorf(apitype.ConfigFixed, "tenancy is hard, and stays so")
 	}
 	next.Record = audit.NewRecord(origin, s.now(), apitype.Event{
 		EntityType: "config", EntityID: "config", Action: apitype.ActionConfigUpdated, Details: map[string]any{"fields": fields},

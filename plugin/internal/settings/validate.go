@@ -55,6 +55,11 @@ func validate(c *apitype.Config) error {
 			return invalid(field, "holds a secret")
 		}
 	}
+	switch c.Tenancy {
+	case TenancyOff, TenancyHard:
+	default:
+		return invalid("tenancy", "must be off or hard")
+	}
 	switch c.KeyOrigin {
 	case KeyOriginAny, KeyOriginCSR, KeyOriginServer:
 	default:
