@@ -14,10 +14,12 @@ import (
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/authority"
+	"github.com/ampora/ampora/plugin/internal/configuration"
 	"github.com/ampora/ampora/plugin/internal/enroll"
 	"github.com/ampora/ampora/plugin/internal/epoch"
 	"github.com/ampora/ampora/plugin/internal/feed"
-	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/group"
+	"github.com/ampora/ampora/plugin/internal/named"
 	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
@@ -40,16 +42,18 @@ type backend struct {
 	life context.Context // ends with the mount
 	end  context.CancelFunc
 
-	cache     *store.Cache
-	settings  *settings.Settings
-	authority *authority.Authority
-	log       *audit.Log
-	epoch     *epoch.Epoch
-	pools     *pool.Pools
-	enroll    *enroll.Enroller
-	feed      *feed.Feed
-	edges     *edges
-	upkeep    *upkeep
+	cache          *store.Cache
+	settings       *settings.Settings
+	configurations *configuration.Configurations
+	authority      *authority.Authority
+	log            *audit.Log
+	epoch          *epoch.Epoch
+	pools          *pool.Pools
+	groups         *group.Groups
+	enroll         *enroll.Enroller
+	feed           *feed.Feed
+	edges          *edges
+	upkeep         *upkeep
 
 	admin sync.Mutex // held by writes of the configuration and of issuers, since one fixes parts of the other
 }
@@ -73,11 +77,18 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.upkeep = newUpkeep(b, now)
 	locks := store.NewLocks()
 	b.epoch = epoch.New(rows, b.log, locks, now)
-	b.pools = &pool.Pools{Store: rows, Locks: locks, Log: b.log, Settings: b.settings, Epoch: b.epoch, Now: now, HoldGroup: holdGroup}
+	ground := named.Ground{Store: rows, Log: b.log, Locks: locks, Settings: b.settings, Now: now}
+	b.configurations = configuration.New(ground)
+	b.groups = group.New(ground, b.configurations)
+	b.pools = &pool.Pools{Store: rows, Locks: locks, Log: b.log, Settings: b.settings, Epoch: b.epoch, Now: now, HoldGroup: b.groups.Hold}
 	b.enroll = &enroll.Enroller{
 		Store: rows, Locks: locks, Log: b.log, Settings: b.settings, Authority: b.authority, Epoch: b.epoch, Pools: b.pools, Now: now,
-		HoldGroup: holdGroup, Unsettled: b.upkeep.unsettled,
+		HoldGroup: b.groups.Hold, HoldConfiguration: b.configurations.Hold, ConfigurationOf: b.groups.Configuration,
+		Unsettled: b.upkeep.unsettled,
 	}
+	// Tokens before agents: a redemption moves a reference from one to the other.
+	b.groups.ReferredBy(b.enroll.TokensInGroup, b.pools.InGroup, b.enroll.AgentsInGroup)
+	b.configurations.ReferredBy(b.enroll.AgentsWithConfiguration)
 	b.feed = feed.New(b.life, feed.Sources{
 		Revoked: b.enroll.Revoked, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
 	})
@@ -97,6 +108,8 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 			b.pathsTokens(),
 			b.pathsPools(),
 			b.pathsAgents(),
+			b.pathsGroups(),
+			b.pathsConfigurations(),
 			b.pathsAudit(),
 			b.pathsConfig(),
 			b.pathsCA(),
@@ -158,7 +171,9 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.epoch.Forget()
 	case strings.HasPrefix(key, store.PoolPrefix):
 		b.pools.Forget()
-	case strings.HasPrefix(key, store.TokenPrefix), strings.HasPrefix(key, store.BatchPrefix):
+	case strings.HasPrefix(key, store.TokenPrefix):
+		b.enroll.ForgetCounts()
+	case strings.HasPrefix(key, store.BatchPrefix):
 		b.enroll.Forget()
 	}
 }
@@ -174,14 +189,4 @@ func (b *backend) forget() {
 	b.feed.SettingsChanged()
 	b.feed.IssuersChanged()
 	b.feed.Discard()
-}
-
-// holdGroup takes any name for a group's.
-func holdGroup(_ context.Context, _, group string) (func(), error) {
-	if group != "" {
-		if err := name.Check("group", group); err != nil {
-			return nil, err
-		}
-	}
-	return func() {}, nil
 }

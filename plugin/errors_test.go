@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"regexp"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -134,6 +135,20 @@ var provocations = map[apitype.Code]func(m *mount){
 	},
 	apitype.CapabilityMissing: func(m *mount) {
 		m.no(apitype.CapabilityMissing, write, "redeem", data{"token": m.issue(nil).Token, "csr": newCSR(m), "capabilities": 1})
+	},
+	apitype.PoolUnknown: func(m *mount) { m.no(apitype.PoolUnknown, write, "pools/ci/issue", nil) },
+	apitype.PoolSecretInvalid: func(m *mount) {
+		m.no(apitype.PoolSecretInvalid, write, "pools/ci/admin/issue", data{"admin_secret": secret.New(secret.PoolSecret).Reveal()})
+	},
+	apitype.PoolRevoked: func(m *mount) {
+		m.pool("ci", nil)
+		issued := m.fromPool("ci", nil)
+		m.ok(write, "pools/ci/revoke", nil)
+		m.no(apitype.PoolRevoked, write, "redeem/check", data{"token": issued.Token})
+	},
+	apitype.PoolFull: func(m *mount) {
+		m.pool("ci", data{"max_outstanding": 1})
+		m.no(apitype.PoolFull, write, "pools/ci/issue", data{"count": 2})
 	},
 	apitype.OutcomeUnknown: func(m *mount) {
 		m.storage.Before(func(context.Context, plugintest.Op) error { return errors.New("no quorum") })
@@ -283,13 +298,19 @@ func wrong(kind framework.FieldType, marker string) []any {
 	}
 }
 
+// examplePath is a path of the pattern, with ids and names of what there is not.
+func examplePath(p *framework.Path) string {
+	path := regexp.MustCompile(`\(\?P<[a-z_]+_id>\[\^/\]\+\)`).ReplaceAllLiteralString(p.Pattern, unknownID)
+	path = regexp.MustCompile(`\(\?P<[a-z_]+>\[\^/\]\+\)`).ReplaceAllLiteralString(path, "acme")
+	return strings.NewReplacer("^", "", "$", "", "/?", "").Replace(path)
+}
+
 func TestAValueOfTheWrongTypeIsRefusedByTheFieldsNameAndNeverQuoted(t *testing.T) {
 	m := ready(t)
 	const marker = "amp-bs.marker"
 	tried := 0
 	allPaths(m.backend, func(p *framework.Path, op logical.Operation, _ framework.OperationHandler) {
-		path := strings.NewReplacer("^", "", "$", "", "/?", "", "(?P<tenant>[^/]+)", "acme", "(?P<token_id>[^/]+)", unknownID,
-			"(?P<agent_id>[^/]+)", unknownID, "(?P<issuer_id>[^/]+)", unknownID).Replace(p.Pattern)
+		path := examplePath(p)
 		for field, s := range p.Fields {
 			if strings.Contains(p.Pattern, "<"+field+">") || op == list || op == remove {
 				continue // the path's value counts
@@ -324,14 +345,14 @@ func TestNoSecretEverStandsInAnErrorAWarningALogOrTheStorage(t *testing.T) {
 	m := ready(t)
 	live := m.issue(nil).Token
 	pool := secret.New(secret.PoolSecret).Reveal()
+	made := m.pool("made", nil).AdminSecret
 	unknown := secret.New(secret.Bootstrap).Reveal()
 	_, spent := m.enrol(nil)
 	idempotency := "idempotency-secret-0123456789"
-	secrets := []string{live, pool, strings.ToUpper(unknown), spent.Token[:len(live)-1]}
+	secrets := []string{live, pool, made, strings.ToUpper(unknown), spent.Token[:len(live)-1]}
 	var answers []string
 	allPaths(m.backend, func(p *framework.Path, op logical.Operation, _ framework.OperationHandler) {
-		path := strings.NewReplacer("^", "", "$", "", "/?", "", "(?P<tenant>[^/]+)", "acme", "(?P<token_id>[^/]+)", unknownID,
-			"(?P<agent_id>[^/]+)", unknownID, "(?P<issuer_id>[^/]+)", unknownID).Replace(p.Pattern)
+		path := examplePath(p)
 		for _, s := range secrets {
 			bodies := []data{{s: "a name"}, {"unknown_field": s}}
 			for field := range p.Fields {
@@ -350,6 +371,8 @@ func TestNoSecretEverStandsInAnErrorAWarningALogOrTheStorage(t *testing.T) {
 			}
 		}
 	})
+	ended := live // some path has ended all tokens
+	live = m.issue(nil).Token
 	m.storage.Before(func(context.Context, plugintest.Op) error { return errors.New("no quorum") })
 	m.send(write, "redeem", data{"token": live, "csr": newCSR(t), "idempotency_key": idempotency})
 	m.storage.Before(func(_ context.Context, op plugintest.Op) error { panic("at " + live) })
@@ -359,7 +382,7 @@ func TestNoSecretEverStandsInAnErrorAWarningALogOrTheStorage(t *testing.T) {
 	answers = append(answers, toText(t, id), toText(t, m.agent(id.AgentID)), toText(t, m.events(nil)))
 
 	places := map[string]string{"errors and warnings": strings.Join(m.refused, "\n"), "the log": m.log.String(), "the storage": m.dump(), "answers": strings.Join(answers, "\n")}
-	for _, s := range []string{live, pool, unknown, spent.Token} {
+	for _, s := range []string{live, ended, pool, made, unknown, spent.Token} {
 		for where, text := range places {
 			if payload := strings.Split(s, ".")[1]; strings.Contains(strings.ToLower(text), payload[:20]) {
 				t.Errorf("%s hold a secret", where)

@@ -89,10 +89,13 @@ func (u *upkeep) run(agents map[string]bool, sweep bool) {
 func (u *upkeep) sweep(ctx context.Context) error {
 	var all []error
 	for _, step := range []func(context.Context) error{
+		u.backend.enroll.LoadBatches,
 		u.backend.settings.Settle,
 		u.backend.authority.Settle,
 		u.backend.epoch.Settle,
 		u.backend.pools.Settle,
+		u.backend.configurations.Sweep,
+		u.backend.groups.Sweep,
 		u.backend.enroll.Sweep,
 		func(ctx context.Context) error { _, err := u.backend.log.Tidy(ctx); return err },
 	} {

@@ -187,5 +187,8 @@ func (e *Enroller) Forget() {
 	e.batches.mu.Lock()
 	e.batches.loaded = false
 	e.batches.mu.Unlock()
-	e.tallies.forget()
+	e.ForgetCounts()
 }
+
+// ForgetCounts drops what is remembered of how many tokens are outstanding.
+func (e *Enroller) ForgetCounts() { e.tallies.forget() }
