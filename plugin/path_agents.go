@@ -30,6 +30,20 @@ func (b *backend) pathsAgents() []*framework.Path {
 			HelpDescription: "Lists agents with what is known of each. Read with 'after' and 'limit' to page.",
 		},
 		{
+			Pattern:      "agents/group$",
+			DisplayAttrs: display("agents"),
+			Fields: map[string]*framework.FieldSchema{
+				"agent_ids": {Type: framework.TypeCommaStringSlice, Description: "Ids of the agents, 1 to 1000, comma-separated."},
+				"group":     {Type: framework.TypeString, Description: "Group to put them into; empty for none."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(serve(b, b.assignAgents), "Put agents into a group.",
+					responses("The agents that were not in it before.", apitype.AssignResponse{}), "assign"),
+			},
+			HelpSynopsis:    "Put many agents into a group, or into none.",
+			HelpDescription: "All are checked before anything is changed: if one is unknown, or the group is missing, nothing is. Each change is told by an event.",
+		},
+		{
 			Pattern:      "agents/" + segment("agent_id") + "/revoke$",
 			DisplayAttrs: display("agent"),
 			Fields: with(id, map[string]*framework.FieldSchema{
@@ -46,8 +60,9 @@ func (b *backend) pathsAgents() []*framework.Path {
 			Pattern:      "agents/" + segment("agent_id") + "$",
 			DisplayAttrs: display("agent"),
 			Fields: with(id, map[string]*framework.FieldSchema{
-				"display_name": {Type: framework.TypeString, Description: "Name for people."},
-				"group":        {Type: framework.TypeString, Description: "Group of the agent; empty for none."},
+				"display_name":  {Type: framework.TypeString, Description: "Name for people."},
+				"group":         {Type: framework.TypeString, Description: "Group of the agent; empty for none."},
+				"configuration": {Type: framework.TypeString, Description: "Configuration of the agent's own, before that of its group; empty for none."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation:   forwarded(b.handle(b.readAgent), "Read an agent's row.", responses("The agent's row.", apitype.Agent{}), ""),
@@ -109,4 +124,11 @@ func (b *backend) revokeAgent(ctx context.Context, req *logical.Request, data *f
 		return nil, err
 	}
 	return answer(b.enroll.RevokeAgent(ctx, origin(req), tenant, data.Get("agent_id").(string), data.Get("reason").(string)))
+}
+
+func (b *backend) assignAgents(ctx context.Context, c call, in apitype.AssignRequest) (apitype.AssignResponse, error) {
+	if _, given := c.data.Raw["group"]; !given {
+		return apitype.AssignResponse{}, apitype.Errorf(apitype.FieldInvalid, "group is missing (an empty one is none)")
+	}
+	return b.enroll.Assign(ctx, c.origin, c.tenant, in)
 }

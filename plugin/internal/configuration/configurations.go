@@ -41,14 +41,11 @@ type Configurations struct {
 }
 
 // New makes Configurations.
-func New(s *store.Store, log *audit.Log, now func() time.Time) *Configurations {
-	return &Configurations{rows: &named.Rows[row, *row]{
-		Store: s, Log: log, Locks: store.NewNamedLocks(), Now: now,
-		Kind: named.Kind{
-			Noun: "configuration", Prefix: store.ConfigurationPrefix, Missing: apitype.ConfigurationMissing, Unknown: apitype.ConfigurationUnknown,
-			Created: apitype.ActionConfigurationCreated, Updated: apitype.ActionConfigurationUpdated, Deleted: apitype.ActionConfigurationDeleted,
-		},
-	}}
+func New(ground named.Ground) *Configurations {
+	return &Configurations{rows: named.New[row](named.Kind{
+		Noun: "configuration", Prefix: store.ConfigurationPrefix, Missing: apitype.ConfigurationMissing, Unknown: apitype.ConfigurationUnknown,
+		Created: apitype.ActionConfigurationCreated, Updated: apitype.ActionConfigurationUpdated, Deleted: apitype.ActionConfigurationDeleted,
+	}, ground)}
 }
 
 // ReferredBy says who may refer to configurations. It is called before they are used.
@@ -61,6 +58,11 @@ func (c *Configurations) Write(ctx context.Context, origin audit.Origin, tenant,
 	if err := validate(in); err != nil {
 		return apitype.Configuration{}, err
 	}
+	made, err := c.rows.Making(ctx, tenant)
+	if err != nil {
+		return apitype.Configuration{}, err
+	}
+	defer made()
 	r, err := c.rows.Write(ctx, origin, tenant, configuration, func(r *row, made bool) (map[string]any, error) {
 		return r.change(in, made)
 	})
@@ -127,10 +129,13 @@ func (c *Configurations) Exists(ctx context.Context, tenant, configuration strin
 // Hold holds a configuration for somebody who is about to refer to it: it cannot be deleted until the answer is called. If
 // there is none it is configuration_missing. An empty name is no work.
 //
-// It is called before a group is held.
+// It is called after what is needed of store.Locks was taken, and before a group is held.
 func (c *Configurations) Hold(ctx context.Context, tenant, configuration string) (release func(), err error) {
 	return c.rows.Hold(ctx, tenant, configuration)
 }
+
+// Tenantless is how many configurations belong to no tenant.
+func (c *Configurations) Tenantless(ctx context.Context) (int, error) { return c.rows.Count(ctx, "") }
 
 // Sweep finishes what crashes left.
 func (c *Configurations) Sweep(ctx context.Context) error { return c.rows.Sweep(ctx) }

@@ -65,44 +65,6 @@ func (e *Enroller) walkAgents(ctx context.Context, after string, visit func(id s
 	return e.Store.Walk(ctx, store.AgentPrefix, after, visit)
 }
 
-// UpdateAgent changes the fields that are set.
-func (e *Enroller) UpdateAgent(ctx context.Context, origin audit.Origin, tenant, agentID string, in apitype.AgentUpdateRequest) (apitype.Agent, error) {
-	if in.Group != nil && *in.Group != "" {
-		if err := name.Check("group", *in.Group); err != nil {
-			return apitype.Agent{}, err
-		}
-	}
-	if in.DisplayName != nil {
-		if err := name.Text("display_name", *in.DisplayName, name.MaxLabel); err != nil {
-			return apitype.Agent{}, err
-		}
-	}
-	m, release, err := e.metAgent(ctx, tenant, agentID)
-	if err != nil {
-		return apitype.Agent{}, err
-	}
-	defer release()
-	next, changed := *m.agent, map[string]any{}
-	if in.Group != nil && *in.Group != next.Group {
-		changed["group"], next.Group = *in.Group, *in.Group
-	}
-	if in.DisplayName != nil && *in.DisplayName != next.DisplayName {
-		// The new name may hold what an agent said, and so stays out of the event.
-		changed["display_name"], next.DisplayName = true, *in.DisplayName
-	}
-	if len(changed) == 0 {
-		return next.info(m.revoked), nil
-	}
-	next.Record = audit.NewRecord(origin, e.Now(), apitype.Event{
-		EntityType: "agent", EntityID: agentID, Action: apitype.ActionAgentUpdated, Tenant: next.Tenant, AgentID: agentID, Details: changed,
-	})
-	if err := e.Store.Put(ctx, store.Sharded(store.AgentPrefix, agentID), &next); err != nil {
-		return apitype.Agent{}, err
-	}
-	e.finish(ctx, agentID, &met{agent: &next})
-	return next.info(m.revoked), nil
-}
-
 // RevokeAgent ends every leaf of the agent, and with it its live sessions. Revoking again changes nothing and keeps the
 // first reason.
 func (e *Enroller) RevokeAgent(ctx context.Context, origin audit.Origin, tenant, agentID, reason string) (apitype.AgentRevocation, error) {

@@ -176,6 +176,11 @@ func (e *Enroller) issueFrom(ctx context.Context, origin audit.Origin, in apityp
 		return none, err
 	}
 	defer release()
+	unhold, err := e.HoldGroup(ctx, p.Tenant, p.Group)
+	if err != nil {
+		return none, err
+	}
+	defer unhold()
 	row := &tokenRow{
 		Label: in.Label, Tenant: p.Tenant, Group: p.Group, Pool: poolRef{ID: p.PoolID, Name: p.Name, Generation: p.Generation},
 	}

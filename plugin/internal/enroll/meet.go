@@ -29,6 +29,10 @@ type Enroller struct {
 	// HoldGroup refuses with group_missing what is no group of the tenant, and else keeps it from being deleted until the
 	// answer is called. An empty name is no work.
 	HoldGroup func(ctx context.Context, tenant, group string) (release func(), err error)
+	// HoldConfiguration does the same with a configuration (configuration_missing). It is called before HoldGroup.
+	HoldConfiguration func(ctx context.Context, tenant, configuration string) (release func(), err error)
+	// ConfigurationOf is the name of the configuration that a group gives, or "".
+	ConfigurationOf func(ctx context.Context, tenant, group string) (string, error)
 	// Unsettled is told of agents whose transition is committed, but whose record or clean-up could not be stored yet.
 	Unsettled func(agentID string, err error)
 

@@ -49,9 +49,14 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	if err != nil {
 		return nil, err
 	}
+	group, unhold, err := e.landing(ctx, tokenRow)
+	if err != nil {
+		return nil, err
+	}
+	defer unhold()
 	row := &agentRow{
 		AgentID: agentID, DisplayName: in.DisplayName, InstanceUID: k.instanceUID, Description: in.Description, Capabilities: in.Capabilities,
-		Tenant: tokenRow.Tenant, Group: tokenRow.Group,
+		Tenant: tokenRow.Tenant, Group: group,
 		Pool: tokenRow.Pool.Name, PoolID: tokenRow.Pool.ID, LeafTTL: tokenRow.leafTTL,
 		TokenID: tokenRow.TokenID, TokenHash: tokenRow.Hash, TokenExpiresAt: tokenRow.ExpiresAt,
 		EnrolledAt: e.Now().UTC(), SourceIP: formatSource(k.source), KeyOrigin: settings.KeyOriginCSR,
@@ -79,6 +84,15 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	e.tallies.gone(row.PoolID, row.TokenID)
 	e.finish(ctx, agentID, &met{token: m.token, agent: row})
 	return issued.answer(row), nil
+}
+
+// landing holds the group that the token's agent lands in. If that is gone by now, the agent lands in none.
+func (e *Enroller) landing(ctx context.Context, t *tokenRow) (group string, release func(), err error) {
+	release, err = e.HoldGroup(ctx, t.Tenant, t.Group)
+	if apitype.CodeOf(err) == apitype.GroupMissing {
+		return "", func() {}, nil
+	}
+	return t.Group, release, err
 }
 
 // redeemAgain answers a token that has made its agent: with the same certificate for the same request, with a fresh leaf of

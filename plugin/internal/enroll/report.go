@@ -40,7 +40,12 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	}
 	row := m.agent
 	answer.Leaf = standing(m, serial)
-	answer.Tenant, answer.Group = row.Tenant, row.Group
+	answer.Tenant, answer.Group, answer.Configuration = row.Tenant, row.Group, row.Configuration
+	if row.Configuration == "" && row.Group != "" {
+		if answer.Configuration, err = e.ConfigurationOf(ctx, row.Tenant, row.Group); err != nil {
+			return answer, err
+		}
+	}
 	if answer.Leaf == apitype.LeafSuperseded {
 		return answer, e.suspectClone(ctx, origin, row, in)
 	}

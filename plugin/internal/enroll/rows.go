@@ -110,6 +110,8 @@ type agentRow struct {
 	Capabilities uint64 `json:"capabilities,omitempty"`
 	Tenant       string `json:"tenant,omitempty"`
 	Group        string `json:"group,omitempty"`
+	// Configuration is the agent's own, before that of its group.
+	Configuration string `json:"configuration,omitempty"`
 
 	Pool           string    `json:"pool,omitempty"`
 	PoolID         string    `json:"pool_id,omitempty"`
@@ -172,7 +174,7 @@ func (r *revokedRow) sync() apitype.SyncRevoked {
 func (a *agentRow) info(revoked *revokedRow) apitype.Agent {
 	info := apitype.Agent{
 		AgentID: a.AgentID, DisplayName: a.DisplayName, InstanceUID: a.InstanceUID, Description: a.Description,
-		Capabilities: a.Capabilities, Tenant: a.Tenant, Group: a.Group, State: apitype.AgentStateActive, StateText: "Active",
+		Capabilities: a.Capabilities, Tenant: a.Tenant, Group: a.Group, Configuration: a.Configuration, State: apitype.AgentStateActive, StateText: "Active",
 		SerialNumber: a.Leaf.Serial, Fingerprint: a.Leaf.Fingerprint, Certificate: a.Leaf.Certificate, Expiration: a.Leaf.NotAfter.Unix(),
 		EnrolledAt: formatTime(a.EnrolledAt), LastSeen: formatTime(a.LastSeen), Edge: a.Edge,
 		TokenID: a.TokenID, Pool: a.Pool, PoolID: a.PoolID, KeyOrigin: a.KeyOrigin, SourceIP: a.SourceIP,

@@ -37,14 +37,11 @@ type Groups struct {
 }
 
 // New makes Groups. A configuration cannot be deleted from then on while one of them names it.
-func New(s *store.Store, log *audit.Log, configurations *configuration.Configurations, now func() time.Time) *Groups {
-	g := &Groups{configurations: configurations, rows: &named.Rows[row, *row]{
-		Store: s, Log: log, Locks: store.NewNamedLocks(), Now: now,
-		Kind: named.Kind{
-			Noun: "group", Prefix: store.GroupPrefix, Missing: apitype.GroupMissing, Unknown: apitype.GroupUnknown,
-			Created: apitype.ActionGroupCreated, Updated: apitype.ActionGroupUpdated, Deleted: apitype.ActionGroupDeleted,
-		},
-	}}
+func New(ground named.Ground, configurations *configuration.Configurations) *Groups {
+	g := &Groups{configurations: configurations, rows: named.New[row](named.Kind{
+		Noun: "group", Prefix: store.GroupPrefix, Missing: apitype.GroupMissing, Unknown: apitype.GroupUnknown,
+		Created: apitype.ActionGroupCreated, Updated: apitype.ActionGroupUpdated, Deleted: apitype.ActionGroupDeleted,
+	}, ground)}
 	configurations.ReferredBy(g.referrers)
 	return g
 }
@@ -61,6 +58,11 @@ func (g *Groups) Write(ctx context.Context, origin audit.Origin, tenant, group s
 			return apitype.Group{}, err
 		}
 	}
+	made, err := g.rows.Making(ctx, tenant)
+	if err != nil {
+		return apitype.Group{}, err
+	}
+	defer made()
 	if in.Configuration != nil {
 		release, err := g.configurations.Hold(ctx, tenant, *in.Configuration)
 		if err != nil {
@@ -115,7 +117,7 @@ func (g *Groups) Exists(ctx context.Context, tenant, group string) (bool, error)
 // Hold holds a group for somebody who is about to refer to it: it cannot be deleted until the answer is called. If there is
 // none it is group_missing. An empty name is no work.
 //
-// It is called before any of store.Locks is taken, and after a configuration is held.
+// It is called after what is needed of store.Locks was taken, and after a configuration is held.
 func (g *Groups) Hold(ctx context.Context, tenant, group string) (release func(), err error) {
 	return g.rows.Hold(ctx, tenant, group)
 }
@@ -134,6 +136,9 @@ func (g *Groups) Configuration(ctx context.Context, tenant, group string) (strin
 	}
 	return r.Configuration, nil
 }
+
+// Tenantless is how many groups belong to no tenant.
+func (g *Groups) Tenantless(ctx context.Context) (int, error) { return g.rows.Count(ctx, "") }
 
 // Sweep finishes what crashes left.
 func (g *Groups) Sweep(ctx context.Context) error { return g.rows.Sweep(ctx) }

@@ -34,11 +34,11 @@ func (r *Rows[R, P]) Delete(ctx context.Context, origin audit.Origin, tenant, na
 	if err := r.unused(ctx, tenant, name); err != nil {
 		return err
 	}
-	defer r.Locks.Lock(tenant, name)()
+	defer r.names.Lock(tenant, name)()
 	if row, err = r.meet(ctx, tenant, name); err != nil || row == nil {
 		return err
 	}
-	if r.Locks.Shares(tenant, name) != shares {
+	if r.names.Shares(tenant, name) != shares {
 		if err := r.unused(ctx, tenant, name); err != nil {
 			return err
 		}
@@ -51,9 +51,9 @@ func (r *Rows[R, P]) Delete(ctx context.Context, origin audit.Origin, tenant, na
 
 // first meets the row, and counts how often it was held shared. Whoever held it has stored his reference by now.
 func (r *Rows[R, P]) first(ctx context.Context, tenant, name string) (row P, shares uint64, err error) {
-	defer r.Locks.Lock(tenant, name)()
+	defer r.names.Lock(tenant, name)()
 	row, err = r.meet(ctx, tenant, name)
-	return row, r.Locks.Shares(tenant, name), err
+	return row, r.names.Shares(tenant, name), err
 }
 
 // unused refuses with in_use what is referred to.

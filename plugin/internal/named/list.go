@@ -86,7 +86,14 @@ func (r *Rows[R, P]) Sweep(ctx context.Context) error {
 }
 
 func (r *Rows[R, P]) sweepOne(ctx context.Context, tenant, name string) error {
-	defer r.Locks.Lock(tenant, name)()
+	defer r.names.Lock(tenant, name)()
 	_, err := r.meet(ctx, tenant, name)
 	return err
+}
+
+// Count answers how many things a tenant has.
+func (r *Rows[R, P]) Count(ctx context.Context, tenant string) (int, error) {
+	n := 0
+	err := r.Each(ctx, tenant, "", func(P) bool { n++; return true })
+	return n, err
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
@@ -53,15 +54,47 @@ type Kind struct {
 	Deleted string
 }
 
+// Ground is what all kinds stand on.
+type Ground struct {
+	Store    *store.Store
+	Log      *audit.Log
+	Locks    *store.Locks
+	Settings *settings.Settings
+	Now      func() time.Time
+}
+
 // Rows keeps the things of one kind. It is safe for concurrent use.
 type Rows[R any, P Row[R]] struct {
 	Kind
-	Store *store.Store
-	Log   *audit.Log
-	Locks *store.NamedLocks
-	Now   func() time.Time
+	Ground
 	// Referrers tell who refers to a thing, in an order in which a reference that moves from one to another is not missed.
 	Referrers []Referrer
+
+	names *store.NamedLocks
+}
+
+// New makes the rows of a kind.
+func New[R any, P Row[R]](kind Kind, ground Ground) *Rows[R, P] {
+	return &Rows[R, P]{Kind: kind, Ground: ground, names: store.NewNamedLocks()}
+}
+
+// Making holds what whoever makes a row must hold, before anything else, and refuses with tenant_required what must belong
+// to a tenant and does not. The answer releases it.
+func (r *Rows[R, P]) Making(ctx context.Context, tenant string) (release func(), err error) {
+	unlock := r.Locks.Issuing("")
+	defer func() {
+		if release == nil { // an error, or a panic underneath
+			unlock()
+		}
+	}()
+	cfg, err := r.Settings.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := settings.NeedTenant(cfg, tenant); err != nil {
+		return nil, err
+	}
+	return unlock, nil
 }
 
 // Read reads a row.
@@ -94,7 +127,7 @@ func (r *Rows[R, P]) Hold(ctx context.Context, tenant, name string) (release fun
 	if err := r.check(tenant, name); err != nil {
 		return nil, err
 	}
-	unlock := r.Locks.Share(tenant, name)
+	unlock := r.names.Share(tenant, name)
 	defer func() {
 		if release == nil { // an error, or a panic underneath
 			unlock()
@@ -111,12 +144,12 @@ func (r *Rows[R, P]) Hold(ctx context.Context, tenant, name string) (release fun
 }
 
 // Write makes the row, or changes it. change works on a copy, and answers what the event tells of it: nothing when nothing
-// has changed, and then nothing is stored or told. made says that there is no such row yet.
+// has changed, and then nothing is stored or told. made says that there is no such row yet. The caller holds what Making takes.
 func (r *Rows[R, P]) Write(ctx context.Context, origin audit.Origin, tenant, name string, change func(row P, made bool) (map[string]any, error)) (P, error) {
 	if err := r.check(tenant, name); err != nil {
 		return nil, err
 	}
-	defer r.Locks.Lock(tenant, name)()
+	defer r.names.Lock(tenant, name)()
 	old, err := r.meet(ctx, tenant, name)
 	if err != nil {
 		return nil, err

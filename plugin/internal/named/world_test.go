@@ -9,6 +9,8 @@ import (
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/configuration"
 	"github.com/ampora/ampora/plugin/internal/group"
+	"github.com/ampora/ampora/plugin/internal/named"
+	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
 	"github.com/ampora/ampora/plugin/internal/storetest"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -21,6 +23,7 @@ type world struct {
 	*testing.T
 	storage        *storetest.Faulty
 	log            *audit.Log
+	settings       *settings.Settings
 	groups         *group.Groups
 	configurations *configuration.Configurations
 }
@@ -28,8 +31,11 @@ type world struct {
 func newWorld(t *testing.T, storage *storetest.Faulty) *world {
 	rows := store.New(store.NewCache(storage))
 	log := audit.NewLog(rows, time.Now, 90*24*time.Hour)
-	configurations := configuration.New(rows, log, time.Now)
-	return &world{T: t, storage: storage, log: log, configurations: configurations, groups: group.New(rows, log, configurations, time.Now)}
+	w := &world{T: t, storage: storage, log: log, settings: settings.New(rows, log, time.Now)}
+	ground := named.Ground{Store: rows, Log: log, Locks: store.NewLocks(), Settings: w.settings, Now: time.Now}
+	w.configurations = configuration.New(ground)
+	w.groups = group.New(ground, w.configurations)
+	return w
 }
 
 func empty(t *testing.T) *world {

@@ -58,7 +58,7 @@ func put(t *testing.T, s logical.Storage, key, text string) error {
 func TestTheCacheAnswersWhatWasLastWrittenOrRead(t *testing.T) {
 	under := &counted{}
 	c := NewCache(under)
-	for _, key := range []string{"token/ab/abc", "agent/ab/abc"} {
+	for _, key := range []string{"token/ab/abc", "agent/ab/abc", "group/-/web"} {
 		under.reads = 0
 		for range 2 { // that there is none is remembered, too
 			if got := value(t, c, key); got != "" {

@@ -33,8 +33,8 @@ const namedStripes = 256
 // change or delete it. Who makes a reference holds the thing shared until the reference is stored, so that the thing cannot
 // go in between. Whoever changes or deletes the thing holds it alone.
 //
-// Each kind has locks of its own. They are taken in this order, and before those of Locks: configuration, group. Nobody
-// holds two things of one kind: they may share a stripe.
+// Each kind has locks of its own. They are taken after what is needed of Locks, a configuration before a group. Nobody holds
+// two things of one kind: they may share a stripe. Who holds a thing alone takes nothing more.
 type NamedLocks struct {
 	seed    maphash.Seed
 	stripes [namedStripes]namedStripe
