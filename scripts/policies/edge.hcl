@@ -1,7 +1,8 @@
 # An edge: the stateless front that agents connect to. One Vault identity per edge.
 #
-# It turns tokens into agents, reports sessions, and keeps its trust snapshot. It cannot issue a token, read a row, revoke
-# anybody or change a setting: whoever takes an edge over can enrol only who holds a token.
+# It turns tokens into agents, has pools issue for who shows their secret, reports sessions, and keeps its trust snapshot. It
+# cannot issue a token by itself, read a row, revoke anybody or change a setting: whoever takes an edge over can enrol only
+# who holds a token or a pool's secret.
 
 path "ampora/edge/sync" {
   capabilities = ["read"]
@@ -23,6 +24,11 @@ path "ampora/redeem/check" {
   capabilities = ["update"]
 }
 
+# For a holder of the pool's admin secret, which goes with the request (the pool HTTP API).
+path "ampora/pools/+/admin/issue" {
+  capabilities = ["update"]
+}
+
 # Its own Vault token, in case the role leaves the default policy out.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
@@ -36,10 +42,11 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
-# An edge for one tenant (ampora-edge --tenant acme) has these in the place of the first five:
+# An edge for one tenant (ampora-edge --tenant acme) has these in the place of the first six:
 #
-# path "ampora/edge/sync"                 { capabilities = ["read"] }
-# path "ampora/edge/certificate"          { capabilities = ["update"] }
-# path "ampora/tenants/acme/edge/report"  { capabilities = ["update"] }
-# path "ampora/tenants/acme/redeem"       { capabilities = ["update"] }
-# path "ampora/tenants/acme/redeem/check" { capabilities = ["update"] }
+# path "ampora/edge/sync"                        { capabilities = ["read"] }
+# path "ampora/edge/certificate"                 { capabilities = ["update"] }
+# path "ampora/tenants/acme/edge/report"         { capabilities = ["update"] }
+# path "ampora/tenants/acme/redeem"              { capabilities = ["update"] }
+# path "ampora/tenants/acme/redeem/check"        { capabilities = ["update"] }
+# path "ampora/tenants/acme/pools/+/admin/issue" { capabilities = ["update"] }

@@ -21,7 +21,7 @@ import (
 func may() map[string][]string {
 	return map[string][]string{
 		policies.Edge: {
-			"read edge/sync", "write edge/report", "write edge/certificate", "write redeem", "write redeem/check",
+			"read edge/sync", "write edge/report", "write edge/certificate", "write redeem", "write redeem/check", "write pools/+/admin/issue",
 		},
 		policies.TokenIssuer: {"write tokens/issue"},
 		policies.Operator: {

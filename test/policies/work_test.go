@@ -57,6 +57,16 @@ func TestEachRoleDoesItsWorkWithItsPolicyAlone(t *testing.T) {
 	_, err = edge.EdgeCertificate(ctx, apitype.EdgeCertificateRequest{CSR: csr(t), DNSNames: []string{"localhost"}})
 	must(t, err)
 
+	// Nothing but a pool's secret makes the edge able to issue, and by that pool alone.
+	pool, err := engine(t, v.Client()).WritePool(ctx, "ci", apitype.PoolRequest{})
+	must(t, err)
+	_, err = edge.IssueWithSecret(ctx, "ci", apitype.PoolAdminIssueRequest{AdminSecret: pool.AdminSecret})
+	must(t, err)
+	_, err = edge.IssueWithSecret(ctx, "other", apitype.PoolAdminIssueRequest{AdminSecret: pool.AdminSecret})
+	if apitype.CodeOf(err) != apitype.PoolSecretInvalid {
+		t.Errorf("another pool: %v", err)
+	}
+
 	agents, err := operator.Agents(ctx, apitype.Page{})
 	must(t, err)
 	if len(agents.Keys) != 1 || agents.Keys[0] != id.AgentID {
