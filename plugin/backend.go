@@ -86,8 +86,8 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 		HoldGroup: b.groups.Hold, HoldConfiguration: b.configurations.Hold, ConfigurationOf: b.groups.Configuration,
 		Unsettled: b.upkeep.unsettled,
 	}
-	// Tokens before agents: a redemption moves a reference from one to the other.
-	b.groups.ReferredBy(b.enroll.TokensInGroup, b.pools.InGroup, b.enroll.AgentsInGroup)
+	// In the order in which references move on: a pool hands its own to a token, and a redemption to an agent.
+	b.groups.ReferredBy(b.pools.InGroup, b.enroll.TokensInGroup, b.enroll.AgentsInGroup)
 	b.configurations.ReferredBy(b.enroll.AgentsWithConfiguration)
 	b.feed = feed.New(b.life, feed.Sources{
 		Revoked: b.enroll.Revoked, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
