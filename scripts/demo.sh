@@ -3,9 +3,10 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/build/lib.sh"
 need_go
+command -v curl >/dev/null || die "curl is not installed, and the demo shows it at work"
 cd "$ROOT"
 
 mkdir -p "$BIN/tools"
 CGO_ENABLED=0 go build -buildvcs=false -trimpath -o "$BIN/tools/demo" ./test/demo
-export AMPORA_BIN=$BIN
+export AMPORA_BIN=${AMPORA_BIN:-$BIN}
 exec "$BIN/tools/demo"

@@ -3,6 +3,7 @@
 package problem
 
 import (
+	"bytes"
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
@@ -86,11 +87,14 @@ func WriteStatus(w http.ResponseWriter, status int, detail string) {
 }
 
 func write(w http.ResponseWriter, doc Document) {
-	body, err := json.Marshal(doc)
-	if err != nil { // strings and a number: cannot happen
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false) // for people at a shell: <pool> and not \u003cpool\u003e
+	if err := encoder.Encode(doc); err != nil { // strings and a number: cannot happen
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
+	body := bytes.TrimSpace(text.Bytes())
 	h := w.Header()
 	h.Set("Content-Type", ContentType)
 	h.Set("Cache-Control", "no-store")

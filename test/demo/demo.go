@@ -164,6 +164,24 @@ func (d *demo) story() (edge *proc.Child, err error) {
 		`"path":"ampora/redeem"`, `"agent_id":"`+agent+`"`, `"token":"hmac-sha256:`, `"csr":"hmac-sha256:`, `"edge":"edge-1"`)
 	d.run(`grep -c "$(cat token)" "$AUDIT_LOG" edge.log || true`, "audit.log:0", "edge.log:0")
 
+	d.head("A pool: a team issues tokens with its secret, and nothing but curl")
+	d.run(`vault write -field=admin_secret ampora/pools/web default_ttl=1h > pool-secret`)
+	d.run(`ampora inspect pool-secret`, "pool admin secret: intact")
+	issue := `-X POST --cacert ca.pem -H "Authorization: Bearer $(cat pool-secret)" -H "Content-Type: application/json" \
+    -d '{"ttlMinutes":15}' https://` + address + `/api/tokens/pools/web/issue`
+	d.run(`curl -fsS `+issue+` | tee unused.json; echo`, `{"token":"amp-bs.`, `"tokenId":"`, `"expiresAt":"`)
+	piped := `grep -o 'amp-bs[^"]*'`
+	enrolWeb := `ampora enroll --endpoint ` + endpoint + ` --ca-file ca.pem --out `
+	web := field(d.run(`curl -fsS `+issue+` | \
+    `+piped+` | `+enrolWeb+`web-1`, "agent_id", "valid until"), "agent_id")
+
+	d.head("The pool's secret has leaked: one write ends it, and every token that it has issued")
+	d.run(`vault write ampora/pools/web/revoke reason="the secret has leaked" | grep -E '^(name|admin_secret_enabled|revo)'`, "the secret has leaked", "false")
+	d.run(`curl -sS `+issue+`; echo`, "urn:ampora:error:pool_secret_invalid")
+	d.run(piped+` unused.json | `+enrolWeb+`web-2 || echo "exit code $?"`, "pool_revoked", "exit code 1")
+	d.run(`vault read ampora/agents/`+web+` | grep -E '^(pool|state) '`, "active", "web")
+	d.run(`ampora enroll --endpoint `+endpoint+` --ca-file ca.pem --token-file token --out web-1 || echo "exit code $?"`, "which works and is valid until")
+
 	d.head("The end of the agent: its certificate works until it is revoked")
 	d.run(enrol+`agent || echo "exit code $?"`, "which works and is valid until")
 	d.run(`vault write ampora/agents/`+agent+`/revoke reason=keyCompromise`, "keyCompromise")

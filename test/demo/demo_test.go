@@ -50,6 +50,9 @@ func TestTheDemoShowsWhatItPromisesAndLeavesNothing(t *testing.T) {
 		"token_redeemed",
 		"- action: Token.Redeemed\n",
 		`"token":"hmac-sha256:`,
+		`{"token":"amp-bs.`,
+		"urn:ampora:error:pool_secret_invalid",
+		"error: the edge refused: pool_revoked",
 		"(certificate_revoked); it will be replaced",
 		"- action: Certificate.Revoked\n",
 	} {
