@@ -181,6 +181,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 // forget drops everything that memory knows of storage.
 func (b *backend) forget() {
 	b.cache.ForgetAll()
+	b.log.Forget()
 	b.settings.Forget()
 	b.authority.Forget()
 	b.epoch.Forget()

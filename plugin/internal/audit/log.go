@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,7 +172,8 @@ func (l *Log) ensureLoaded(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stored, l.last, l.loaded = stored, last, true
+	maps.Copy(stored, l.stored) // what was written meanwhile, see Forget
+	l.stored, l.last, l.loaded = stored, max(l.last, last), true
 	return nil
 }
 
