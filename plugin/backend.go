@@ -43,6 +43,7 @@ type backend struct {
 	end  context.CancelFunc
 
 	cache          *store.Cache
+	locks          *store.Locks
 	settings       *settings.Settings
 	configurations *configuration.Configurations
 	authority      *authority.Authority
@@ -75,14 +76,14 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.settings = settings.New(rows, b.log, now)
 	b.authority = authority.New(rows, b.log, now)
 	b.upkeep = newUpkeep(b, now)
-	locks := store.NewLocks()
-	b.epoch = epoch.New(rows, b.log, locks, now)
-	ground := named.Ground{Store: rows, Log: b.log, Locks: locks, Settings: b.settings, Now: now}
+	b.locks = store.NewLocks()
+	b.epoch = epoch.New(rows, b.log, b.locks, now)
+	ground := named.Ground{Store: rows, Log: b.log, Locks: b.locks, Settings: b.settings, Now: now}
 	b.configurations = configuration.New(ground)
 	b.groups = group.New(ground, b.configurations)
-	b.pools = &pool.Pools{Store: rows, Locks: locks, Log: b.log, Settings: b.settings, Epoch: b.epoch, Now: now, HoldGroup: b.groups.Hold}
+	b.pools = &pool.Pools{Store: rows, Locks: b.locks, Log: b.log, Settings: b.settings, Epoch: b.epoch, Now: now, HoldGroup: b.groups.Hold}
 	b.enroll = &enroll.Enroller{
-		Store: rows, Locks: locks, Log: b.log, Settings: b.settings, Authority: b.authority, Epoch: b.epoch, Pools: b.pools, Now: now,
+		Store: rows, Locks: b.locks, Log: b.log, Settings: b.settings, Authority: b.authority, Epoch: b.epoch, Pools: b.pools, Now: now,
 		HoldGroup: b.groups.Hold, HoldConfiguration: b.configurations.Hold, ConfigurationOf: b.groups.Configuration,
 		Unsettled: b.upkeep.unsettled,
 	}

@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -74,6 +75,13 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	set, err := b.authority.Set(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if data.Get("tenancy").(string) == settings.TenancyHard {
+		end, err := b.harden(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
 	}
 	cfg, err := b.settings.Update(ctx, origin(req), !set.Empty(), func(c *apitype.Config) []string { return applyConfig(c, data) })
 	if err == nil || apitype.CodeOf(err) == apitype.OutcomeUnknown {
