@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"reflect"
 	"strings"
@@ -24,6 +25,9 @@ func decode[T any](data *framework.FieldData) (T, error) {
 		if err != nil {
 			return out, apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
 		}
+		if ok && isFraction(data.Schema[field].Type, data.Raw[field]) {
+			return out, apitype.Errorf(apitype.FieldInvalid, "%s is no whole number", field)
+		}
 		if ok {
 			given[field] = value
 		}
@@ -40,6 +44,20 @@ func decode[T any](data *framework.FieldData) (T, error) {
 		return out, apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
 	}
 	return out, nil
+}
+
+// isFraction reports whether the framework has cut a number down to make a whole one of it.
+func isFraction(kind framework.FieldType, raw any) bool {
+	if kind != framework.TypeInt && kind != framework.TypeInt64 {
+		return false
+	}
+	switch n := raw.(type) {
+	case json.Number:
+		return strings.ContainsAny(n.String(), ".eE")
+	case float64:
+		return n != math.Trunc(n)
+	}
+	return false
 }
 
 // answer encodes what a domain call answered, or passes its error on.

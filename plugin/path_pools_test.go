@@ -523,7 +523,7 @@ func TestWhatIsWrongWithAPoolIsToldByTheFieldsName(t *testing.T) {
 		}
 	}
 	for code, bodies := range map[apitype.Code][]data{
-		apitype.FieldInvalid:  {{"count": 0}, {"count": -1}, {"count": 1001}, {"count": 1e9}, {"count": "two"}, {"label": "a\tb"}, {"label": strings.Repeat("x", 10<<10)}, {"ttl": "words"}},
+		apitype.FieldInvalid:  {{"count": 0}, {"count": -1}, {"count": 1001}, {"count": 1e9}, {"count": 1.5}, {"count": "two"}, {"label": "a\tb"}, {"label": strings.Repeat("x", 10<<10)}, {"ttl": "words"}},
 		apitype.TTLOutOfRange: {{"ttl": "15"}, {"ttl": "0"}, {"ttl": 0}, {"ttl": "169h"}, {"ttl": "14m59s"}},
 	} {
 		for _, body := range bodies {
