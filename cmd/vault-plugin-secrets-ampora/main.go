@@ -8,11 +8,9 @@ import (
 	"os"
 	"runtime/debug"
 
-	ampora "github.com/ampora/ampora/plugin"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
-	"github.com/hashicorp/vault/sdk/plugin"
 )
 
 // gcPercent is how far the heap grows between collections, in percent of what is in use. That is some ten megabytes, and with
@@ -22,7 +20,7 @@ const gcPercent = 400
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	meta := &api.PluginAPIClientMeta{}
+	meta := &api.PluginAPIClientMeta{} // the flags that every plugin of Vault takes; we need none of them
 	flags := meta.FlagSet()
 	flags.Init("vault-plugin-secrets-ampora", flag.ContinueOnError)
 	version := flags.Bool("version", false, "print the version and exit")
@@ -36,12 +34,7 @@ func run(args []string) int {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	err := plugin.ServeMultiplex(&plugin.ServeOpts{
-		BackendFactoryFunc: ampora.Factory,
-		// Only a Vault older than AutoMTLS asks for it.
-		TLSProviderFunc: api.VaultPluginTLSProvider(meta.GetTLSConfig()),
-	})
-	if err != nil {
+	if err := serve(); err != nil {
 		// Vault reads the plugin's standard error as log lines; this is the one that says why it is gone.
 		hclog.Default().Error("the plugin ends", "error", err)
 		return 1
