@@ -9,9 +9,9 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
-	"regexp"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,6 +136,20 @@ var provocations = map[apitype.Code]func(m *mount){
 	apitype.CapabilityMissing: func(m *mount) {
 		m.no(apitype.CapabilityMissing, write, "redeem", data{"token": m.issue(nil).Token, "csr": newCSR(m), "capabilities": 1})
 	},
+	apitype.GroupMissing: func(m *mount) { m.no(apitype.GroupMissing, write, "tokens/issue", data{"group": "web"}) },
+	apitype.GroupUnknown: func(m *mount) { m.no(apitype.GroupUnknown, read, "groups/web", nil) },
+	apitype.ConfigurationMissing: func(m *mount) {
+		m.no(apitype.ConfigurationMissing, write, "groups/web", data{"configuration": "base"})
+	},
+	apitype.ConfigurationUnknown: func(m *mount) { m.no(apitype.ConfigurationUnknown, read, "configurations/base", nil) },
+	apitype.BodyTooLarge: func(m *mount) {
+		m.no(apitype.BodyTooLarge, write, "configurations/base", data{"body": strings.Repeat("a", apitype.MaxConfigurationBody+1)})
+	},
+	apitype.InUse: func(m *mount) {
+		m.group("", "web", nil)
+		m.issue(data{"group": "web"})
+		m.no(apitype.InUse, remove, "groups/web", nil)
+	},
 	apitype.PoolUnknown: func(m *mount) { m.no(apitype.PoolUnknown, write, "pools/ci/issue", nil) },
 	apitype.PoolSecretInvalid: func(m *mount) {
 		m.no(apitype.PoolSecretInvalid, write, "pools/ci/admin/issue", data{"admin_secret": secret.New(secret.PoolSecret).Reveal()})
@@ -204,7 +218,7 @@ func (m *mount) put(key, value string) {
 // forget makes the engine read tokens and agents again, as a process does that has just started.
 func (m *mount) forget() {
 	m.Helper()
-	for _, prefix := range []string{"token/", "agent/"} {
+	for _, prefix := range []string{"token/", "agent/", "group/"} {
 		for _, key := range m.keys(prefix) {
 			m.backend.InvalidateKey(m.Context(), key)
 		}

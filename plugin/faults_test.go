@@ -52,6 +52,21 @@ func TestAPanicIsOneFailedRequest(t *testing.T) {
 		{"listing", "list", "token/", func(*mount, apitype.Identity, apitype.IssuedToken, apitype.IssuedToken) (logical.Operation, string, data) {
 			return list, "tokens", nil
 		}},
+		{"reading a group", "get", "group/", func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) (logical.Operation, string, data) {
+			m.group("", "web", nil)
+			return write, "tokens/issue", data{"group": "web"}
+		}},
+		{"storing a group", "put", "group/", func(*mount, apitype.Identity, apitype.IssuedToken, apitype.IssuedToken) (logical.Operation, string, data) {
+			return write, "groups/web", nil
+		}},
+		{"looking who is in a group", "list", "agent/", func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) (logical.Operation, string, data) {
+			m.group("", "web", nil)
+			return remove, "groups/web", nil
+		}},
+		{"assigning agents", "put", "agent/", func(m *mount, id apitype.Identity, _, _ apitype.IssuedToken) (logical.Operation, string, data) {
+			m.group("", "web", nil)
+			return write, "agents/group", data{"agent_ids": id.AgentID, "group": "web"}
+		}},
 		{"storing the configuration", "put", "config", func(*mount, apitype.Identity, apitype.IssuedToken, apitype.IssuedToken) (logical.Operation, string, data) {
 			return write, "config", data{"token_ttl": "2h"}
 		}},
@@ -183,7 +198,7 @@ func TestFactoryMakesMountsOfTheirOwn(t *testing.T) {
 	}
 	a, b := plugintest.Start(t), plugintest.Start(t)
 	a.Configure(t, "wss://localhost:4320/v1/opamp")
-	if _, err := b.Client(t).IssueToken(t.Context(), apitype.TokenIssueRequest{Group: "x"}); err != nil {
+	if _, err := b.Client(t).IssueToken(t.Context(), apitype.TokenIssueRequest{Label: "x"}); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := b.Client(t).Config(t.Context()); err != nil || c.TrustDomain != "" {
@@ -325,6 +340,35 @@ func TestARowOfANewerSchemaIsRefusedByName(t *testing.T) {
 				m.tooNew("event", read, "audit/events", nil)
 			},
 		}},
+		{"group", "group/", map[string]func(*mount, apitype.Identity, apitype.IssuedToken, apitype.IssuedToken){
+			"reading": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("group", read, "groups/web", nil)
+			},
+			"listing": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) { m.tooNew("group", list, "groups", nil) },
+			"changing": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("group", write, "groups/web", data{"description": "x"})
+			},
+			"deleting": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("group", remove, "groups/web", nil)
+			},
+			"a token": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("group", write, "tokens/issue", data{"group": "web"})
+			},
+			"an agent": func(m *mount, id apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("group", write, "agents/group", data{"group": "web", "agent_ids": id.AgentID})
+			},
+		}},
+		{"configuration", "configuration/", map[string]func(*mount, apitype.Identity, apitype.IssuedToken, apitype.IssuedToken){
+			"reading": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("configuration", read, "configurations/base", nil)
+			},
+			"changing": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("configuration", write, "configurations/base", data{"body": "x"})
+			},
+			"a group": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.tooNew("configuration", write, "groups/web", data{"configuration": "base"})
+			},
+		}},
 		{"edge", "edge/", map[string]func(*mount, apitype.Identity, apitype.IssuedToken, apitype.IssuedToken){
 			"a report": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
 				m.clock.advance(time.Minute)
@@ -339,11 +383,14 @@ func TestARowOfANewerSchemaIsRefusedByName(t *testing.T) {
 				token := m.issue(nil)
 				m.ok(write, "agents/"+id.AgentID+"/revoke", nil)
 				m.ok(write, "edge/report", data{"name": "edge-1"})
+				m.group("", "web", nil)
+				m.configuration("", "base", data{"body": "one"})
 				for _, key := range m.keys(c.prefix) {
 					m.ageSchema(key)
 				}
 				m.backend.InvalidateKey(t.Context(), "config")
 				m.backend.InvalidateKey(t.Context(), "ca/state")
+				m.forget()
 				before := m.dump()
 				run(m, id, token, spent)
 				_ = m.backend.Sweep(t.Context())

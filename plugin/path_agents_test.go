@@ -11,6 +11,8 @@ import (
 
 func TestAnAgentsRowIsChangedFieldByField(t *testing.T) {
 	m := ready(t)
+	m.group("", "web", nil)
+	m.group("", "db", nil)
 	id, _ := m.enrol(data{"group": "web", "label": "old"})
 	path := "agents/" + id.AgentID
 	if a := call[apitype.Agent](m, write, path, data{"display_name": "new"}); a.DisplayName != "new" || a.Group != "web" {

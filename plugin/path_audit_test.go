@@ -21,6 +21,17 @@ func TestEveryActionIsToldWithWhoAndThroughWhichRequest(t *testing.T) {
 	did("Config.Updated")
 	issuer := call[apitype.CAIssuer](m, write, "ca/root", nil)
 	did("Issuer.Created", "Issuer.Activated")
+	first := m.configuration("acme", "base", data{"body": "one"})
+	did("Configuration.Created")
+	changed := m.configuration("acme", "base", data{"body": "two", "description": "of all"})
+	did("Configuration.Updated")
+	m.group("acme", "web", data{"configuration": "base"})
+	did("Group.Created")
+	m.group("acme", "web", data{"configuration": "", "description": "the front"})
+	did("Group.Updated")
+	m.ok(remove, "tenants/acme/configurations/base", nil)
+	did("Configuration.Deleted")
+	m.group("acme", "db", nil)
 	issued := m.issue(data{"label": "rack 7", "tenant": "acme", "group": "web", "bound_cidrs": "10.0.0.0/8"})
 	did("Token.Issued")
 	body := data{"token": issued.Token, "generate_key": true, "source_ip": "10.0.0.5", "idempotency_key": firstKey}
@@ -28,6 +39,8 @@ func TestEveryActionIsToldWithWhoAndThroughWhichRequest(t *testing.T) {
 	did("Token.Redeemed", "Certificate.Issued")
 	m.ok(write, "agents/"+id.AgentID, data{"group": "db"})
 	did("Agent.Updated")
+	m.ok(remove, "tenants/acme/groups/web", nil)
+	did("Group.Deleted")
 	second := m.redeem(body)
 	m.report(apitype.SessionReport{AgentID: id.AgentID, SerialNumber: id.SerialNumber, SourceIP: "10.0.0.6"})
 	did("Certificate.CloneSuspected")
@@ -71,6 +84,15 @@ func TestEveryActionIsToldWithWhoAndThroughWhichRequest(t *testing.T) {
 			Details: data{"label": "rack 7", "group": "web", "key_origin": "server"}},
 		"Certificate.Issued": {EntityType: "certificate", EntityID: id.SerialNumber, Tenant: "acme", AgentID: id.AgentID, SourceIP: "10.0.0.5", Actor: agentIsActor,
 			Details: data{"fingerprint": id.Fingerprint, "issuer_id": issuer.IssuerID, "expires_at": time.Unix(id.Expiration, 0).UTC().Format(time.RFC3339), "ttl_cut": false}},
+		"Configuration.Created": {EntityType: "configuration", EntityID: "base", Tenant: "acme", SourceIP: "192.0.2.10",
+			Details: data{"fields": []string{"body"}, "hash": first.Hash, "version": 1}},
+		"Configuration.Updated": {EntityType: "configuration", EntityID: "base", Tenant: "acme", SourceIP: "192.0.2.10",
+			Details: data{"fields": []string{"body", "description"}, "hash": changed.Hash, "version": 2}},
+		"Configuration.Deleted": {EntityType: "configuration", EntityID: "base", Tenant: "acme", SourceIP: "192.0.2.10"},
+		"Group.Created":         {EntityType: "group", EntityID: "web", Tenant: "acme", SourceIP: "192.0.2.10", Details: data{"configuration": "base"}},
+		"Group.Updated": {EntityType: "group", EntityID: "web", Tenant: "acme", SourceIP: "192.0.2.10",
+			Details: data{"configuration": "", "description": "the front"}},
+		"Group.Deleted": {EntityType: "group", EntityID: "web", Tenant: "acme", SourceIP: "192.0.2.10"},
 		"Agent.Updated": {EntityType: "agent", EntityID: id.AgentID, Tenant: "acme", AgentID: id.AgentID, SourceIP: "192.0.2.10", Details: data{"group": "db"}},
 		"Certificate.CloneSuspected": {EntityType: "certificate", EntityID: id.SerialNumber, Tenant: "acme", AgentID: id.AgentID, SourceIP: "10.0.0.6", Actor: agentIsActor,
 			Details: data{"current_serial_number": second.SerialNumber}},

@@ -119,6 +119,7 @@ func (m *mount) report(s apitype.SessionReport) apitype.SessionAnswer {
 
 func TestASessionReportIsAnsweredWithWhatTheRowSays(t *testing.T) {
 	m := ready(t)
+	m.group("acme", "web", nil)
 	id, _ := m.enrol(data{"tenant": "acme", "group": "web"})
 	hash := apitype.StateHash("{}", "collector", 0x1900)
 	s := apitype.SessionReport{AgentID: id.AgentID, SerialNumber: id.SerialNumber, InstanceUID: instance, StateHash: hash, SourceIP: "192.0.2.5"}

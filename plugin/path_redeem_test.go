@@ -25,6 +25,7 @@ import (
 
 func TestATokenTurnsIntoAnAgent(t *testing.T) {
 	m := ready(t)
+	m.group("acme", "web", nil)
 	issued := m.issue(data{"label": "rack 7", "tenant": "acme", "group": "web"})
 	check := call[apitype.RedeemCheckResponse](m, write, "redeem/check", data{"token": issued.Token})
 	if want := (apitype.RedeemCheckResponse{TokenID: issued.TokenID, Tenant: "acme", Group: "web", ExpiresAt: issued.ExpiresAt}); check != want {

@@ -14,6 +14,7 @@ const unknownID = "0e8f25e2-98ea-8d2f-a5b7-31e2a1d1f9a4"
 
 func TestATokenIsIssuedListedReadAndRevoked(t *testing.T) {
 	m := ready(t)
+	m.group("acme", "web", nil)
 	issued := m.issue(data{"label": "rack 7", "ttl": "2h", "tenant": "acme", "group": "web", "bound_cidrs": "10.1.2.3/8,2001:db8::/32"})
 	if s, err := token.Parse(token.Bootstrap, issued.Token); err != nil || s.ID() != issued.TokenID {
 		t.Errorf("not a token with that id: %v", err)
@@ -84,6 +85,7 @@ func TestTokensThatCannotBeIssuedAreRefused(t *testing.T) {
 		{"a tenant that is a dot", apitype.NameInvalid, data{"tenant": ".."}},
 		{"a group of 65 characters", apitype.NameInvalid, data{"group": strings.Repeat("a", 65)}},
 		{"a group that ends in a dash", apitype.NameInvalid, data{"group": "a-"}},
+		{"a group that is not there", apitype.GroupMissing, data{"group": "web"}},
 		{"a network that is an address", apitype.FieldInvalid, data{"bound_cidrs": "10.0.0.1"}},
 		{"a network that is a word", apitype.FieldInvalid, data{"bound_cidrs": "home"}},
 		{"65 networks", apitype.FieldInvalid, data{"bound_cidrs": slices.Repeat([]string{"10.0.0.0/8"}, 65)}},
@@ -93,6 +95,7 @@ func TestTokensThatCannotBeIssuedAreRefused(t *testing.T) {
 	if keys := m.keys(""); len(keys) != 0 {
 		t.Errorf("a refusal stored %v", keys)
 	}
+	m.group("", strings.Repeat("a", 64), nil)
 	m.issue(data{"label": strings.Repeat("ä", 128), "group": strings.Repeat("a", 64), "ttl": 900})
 	m.issue(data{"ttl": 168 * 3600})
 }

@@ -136,6 +136,7 @@ func TestAnotherTenantsTokenIsRefusedAndNotConsumed(t *testing.T) {
 	m.ok(write, "config", data{"retry_window": 0})
 	m.no(apitype.TokenRedeemed, write, "tenants/acme/redeem/check", data{"token": spent.Token})
 	call[apitype.Agent](m, read, "tenants/acme/agents/"+id.AgentID, nil)
+	m.group("acme", "web", nil)
 	call[apitype.Agent](m, write, "tenants/acme/agents/"+id.AgentID, data{"group": "web"})
 	call[apitype.AgentRevocation](m, write, "tenants/acme/agents/"+id.AgentID+"/revoke", nil)
 	m.ok(remove, "tenants/acme/agents/"+id.AgentID, nil)

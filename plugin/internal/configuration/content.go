@@ -43,6 +43,8 @@ func validate(in apitype.ConfigurationRequest) error {
 		return apitype.Errorf(apitype.BodyTooLarge, "body is longer than %d bytes", apitype.MaxConfigurationBody)
 	case !utf8.ValidString(*in.Body), strings.ContainsRune(*in.Body, 0):
 		return apitype.Errorf(apitype.FieldInvalid, "body is no UTF-8 text")
+	case name.HoldsSecret(*in.Body): // many read it
+		return apitype.Errorf(apitype.FieldInvalid, "body holds a secret")
 	}
 	return nil
 }

@@ -2,6 +2,10 @@ package enroll
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
@@ -20,14 +24,21 @@ func (e *Enroller) Assign(ctx context.Context, origin audit.Origin, tenant strin
 	if n := len(in.AgentIDs); n == 0 || n > apitype.MaxAgentsTogether {
 		return out, apitype.Errorf(apitype.FieldInvalid, "agent_ids must have 1 to %d entries", apitype.MaxAgentsTogether)
 	}
+	in.AgentIDs = slices.Compact(slices.Sorted(slices.Values(in.AgentIDs)))
 	if err := e.assignable(ctx, tenant, in); err != nil {
 		return out, err
 	}
 	changed := make([]bool, len(in.AgentIDs))
+	var broken atomic.Value // what a panic said: it goes on in the caller, who knows what to do about one
 	var work errgroup.Group
 	work.SetLimit(assignTogether)
 	for n, id := range in.AgentIDs {
 		work.Go(func() (err error) {
+			defer func() {
+				if p := recover(); p != nil {
+					broken.Store(fmt.Sprintf("%v\n%s", p, debug.Stack()))
+				}
+			}()
 			_, changed[n], err = e.update(ctx, origin, tenant, id, apitype.AgentUpdateRequest{Group: &in.Group})
 			if apitype.CodeOf(err) == apitype.AgentUnknown {
 				return nil
@@ -35,7 +46,11 @@ func (e *Enroller) Assign(ctx context.Context, origin audit.Origin, tenant strin
 			return err
 		})
 	}
-	if err := work.Wait(); err != nil {
+	err := work.Wait()
+	if p := broken.Load(); p != nil {
+		panic(p)
+	}
+	if err != nil {
 		return out, err
 	}
 	for n, id := range in.AgentIDs {

@@ -108,6 +108,7 @@ func TestARefusedWriteLeavesNothing(t *testing.T) {
 		{"a body of one byte too many", apitype.BodyTooLarge, apitype.ConfigurationRequest{Body: ptr(strings.Repeat("a", apitype.MaxConfigurationBody+1))}},
 		{"a body with a NUL", apitype.FieldInvalid, apitype.ConfigurationRequest{Body: ptr("a\x00b")}},
 		{"a body that is no UTF-8", apitype.FieldInvalid, apitype.ConfigurationRequest{Body: ptr("a\xffb")}},
+		{"a body with a bootstrap token", apitype.FieldInvalid, apitype.ConfigurationRequest{Body: ptr("token: amp-bs.abc")}},
 		{"a content type of one word", apitype.FieldInvalid, apitype.ConfigurationRequest{Body: ptr("a"), ContentType: ptr("yaml")}},
 		{"an empty content type", apitype.FieldInvalid, apitype.ConfigurationRequest{Body: ptr("a"), ContentType: ptr("")}},
 		{"a content type with a line break", apitype.FieldInvalid, apitype.ConfigurationRequest{Body: ptr("a"), ContentType: ptr("text/yaml\r\nx: y")}},
