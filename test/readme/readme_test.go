@@ -62,7 +62,7 @@ func TestWhatTheTopPageTellsWorks(t *testing.T) {
 	w.must(`vault write -f -field=token ampora/tokens/issue > ` + w.dir + `/etc/ampora/supervisor-token`)
 	again()
 	w.eventually("the supervisor is back as another agent", func() error {
-		_, err := w.bash(`test $(vault list -format=yaml ampora/agents | wc -l) = 2`)
+		_, err := w.bash(`test $(vault list -format=yaml ampora/agents | wc -l) = 3`)
 		return err
 	})
 }
