@@ -1,5 +1,6 @@
-# An operator: issues and ends tokens, looks after agents. Settings, certificate authorities and the audit trail are others' work;
-# give ampora-auditor as well to who should see the trail.
+# An operator: issues and ends tokens, keeps pools, groups and configurations, looks after agents. Settings, certificate authorities and the
+# audit trail are others' work; give ampora-auditor as well to who should see the trail. config/after-restore is for who restores Vault itself:
+# an administrator.
 
 path "ampora/tokens/issue" {
   capabilities = ["update"]
@@ -18,16 +19,57 @@ path "ampora/tokens/+/revoke" {
   capabilities = ["update"]
 }
 
+path "ampora/tokens/revoke-all" {
+  capabilities = ["update"]
+}
+
+path "ampora/pools" {
+  capabilities = ["list", "read"]
+}
+
+path "ampora/pools/+" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+path "ampora/pools/+/issue" {
+  capabilities = ["update"]
+}
+
+path "ampora/pools/+/rotate-secret" {
+  capabilities = ["update"]
+}
+
+path "ampora/pools/+/revoke" {
+  capabilities = ["update"]
+}
+
 path "ampora/agents" {
   capabilities = ["list", "read"]
 }
 
+# agents/group, which moves many agents at once, is among these.
 path "ampora/agents/+" {
   capabilities = ["read", "update", "delete"]
 }
 
 path "ampora/agents/+/revoke" {
   capabilities = ["update"]
+}
+
+path "ampora/groups" {
+  capabilities = ["list", "read"]
+}
+
+path "ampora/groups/+" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+path "ampora/configurations" {
+  capabilities = ["list", "read"]
+}
+
+path "ampora/configurations/+" {
+  capabilities = ["create", "read", "update", "delete"]
 }
 
 # The limits that a refused ttl or name speaks of. There is no secret in it.
@@ -37,11 +79,21 @@ path "ampora/config" {
 
 # For one tenant, these in the place of all the above:
 #
-# path "ampora/tenants/acme/tokens/issue"    { capabilities = ["update"] }
-# path "ampora/tenants/acme/tokens"          { capabilities = ["list", "read"] }
-# path "ampora/tenants/acme/tokens/+"        { capabilities = ["read"] }
-# path "ampora/tenants/acme/tokens/+/revoke" { capabilities = ["update"] }
-# path "ampora/tenants/acme/agents"          { capabilities = ["list", "read"] }
-# path "ampora/tenants/acme/agents/+"        { capabilities = ["read", "update", "delete"] }
-# path "ampora/tenants/acme/agents/+/revoke" { capabilities = ["update"] }
-# path "ampora/config"                       { capabilities = ["read"] }
+# path "ampora/tenants/acme/tokens/issue"          { capabilities = ["update"] }
+# path "ampora/tenants/acme/tokens"                { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/tokens/+"              { capabilities = ["read"] }
+# path "ampora/tenants/acme/tokens/+/revoke"       { capabilities = ["update"] }
+# path "ampora/tenants/acme/tokens/revoke-all"     { capabilities = ["update"] }
+# path "ampora/tenants/acme/pools"                 { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/pools/+"               { capabilities = ["create", "read", "update", "delete"] }
+# path "ampora/tenants/acme/pools/+/issue"         { capabilities = ["update"] }
+# path "ampora/tenants/acme/pools/+/rotate-secret" { capabilities = ["update"] }
+# path "ampora/tenants/acme/pools/+/revoke"        { capabilities = ["update"] }
+# path "ampora/tenants/acme/agents"                { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/agents/+"              { capabilities = ["read", "update", "delete"] }
+# path "ampora/tenants/acme/agents/+/revoke"       { capabilities = ["update"] }
+# path "ampora/tenants/acme/groups"                { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/groups/+"              { capabilities = ["create", "read", "update", "delete"] }
+# path "ampora/tenants/acme/configurations"        { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/configurations/+"      { capabilities = ["create", "read", "update", "delete"] }
+# path "ampora/config"                             { capabilities = ["read"] }

@@ -20,10 +20,14 @@ const (
 	Auditor     = "auditor"
 
 	TenantOperator = "tenant-operator" // of one tenant, see ForTenant
+	PoolIssuer     = "pool-issuer"     // of one pool, see ForPool
 )
 
-// exampleTenant is the tenant that the files speak of.
-const exampleTenant = "acme"
+// The tenant and the pool that the files speak of.
+const (
+	exampleTenant = "acme"
+	examplePool   = "ci"
+)
 
 //go:embed *.hcl
 var files embed.FS
@@ -36,7 +40,7 @@ type Policy struct {
 }
 
 // All are the policies for an engine mounted at mount (without a slash at its ends), by name in alphabetical order. Those
-// for one tenant are not among them.
+// for one tenant or one pool are not among them.
 func All(mount string) ([]Policy, error) {
 	names, err := fs.Glob(files, "*.hcl")
 	if err != nil {
@@ -49,7 +53,7 @@ func All(mount string) ([]Policy, error) {
 			return nil, err
 		}
 		role := strings.TrimSuffix(path.Base(file), ".hcl")
-		if role == TenantOperator {
+		if role == TenantOperator || role == PoolIssuer {
 			continue
 		}
 		all = append(all, Policy{Name: Name(mount, role), Role: role, Text: at(mount, string(text))})
@@ -65,6 +69,20 @@ func ForTenant(mount, tenant string) (Policy, error) {
 	}
 	theirs := strings.ReplaceAll(at(mount, string(text)), "/tenants/"+exampleTenant+"/", "/tenants/"+tenant+"/")
 	return Policy{Name: Name(mount, TenantOperator) + "-" + tenant, Role: TenantOperator, Text: theirs}, nil
+}
+
+// ForPool is the policy of who issues from one pool of a tenant, or from a tenantless one. The names must be valid ones.
+func ForPool(mount, tenant, pool string) (Policy, error) {
+	text, err := files.ReadFile(PoolIssuer + ".hcl")
+	if err != nil {
+		return Policy{}, err
+	}
+	name, path := pool, `/pools/`+pool+`/issue"`
+	if tenant != "" {
+		name, path = tenant+"."+pool, "/tenants/"+tenant+path // no name has a dot, so no two pools share a policy
+	}
+	theirs := strings.ReplaceAll(string(text), `"ampora/pools/`+examplePool+`/issue"`, `"ampora`+path)
+	return Policy{Name: Name(mount, PoolIssuer) + "-" + name, Role: PoolIssuer, Text: at(mount, theirs)}, nil
 }
 
 // Name is what a policy is called in Vault: two mounts in one Vault do not share their policies.

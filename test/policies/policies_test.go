@@ -25,8 +25,12 @@ func may() map[string][]string {
 		},
 		policies.TokenIssuer: {"write tokens/issue"},
 		policies.Operator: {
-			"write tokens/issue", "read tokens", "list tokens", "read tokens/+", "write tokens/+/revoke",
-			"read agents", "list agents", "read agents/+", "write agents/+", "delete agents/+", "write agents/+/revoke",
+			"write tokens/issue", "read tokens", "list tokens", "read tokens/+", "write tokens/+/revoke", "write tokens/revoke-all",
+			"read pools", "list pools", "read pools/+", "write pools/+", "delete pools/+",
+			"write pools/+/issue", "write pools/+/rotate-secret", "write pools/+/revoke",
+			"read agents", "list agents", "read agents/+", "write agents/+", "delete agents/+", "write agents/+/revoke", "write agents/group",
+			"read groups", "list groups", "read groups/+", "write groups/+", "delete groups/+",
+			"read configurations", "list configurations", "read configurations/+", "write configurations/+", "delete configurations/+",
 			"read config",
 		},
 		policies.Auditor: {"read audit/events"},
@@ -87,6 +91,36 @@ func TestEachPolicyMayWhatItSaysAndNothingElse(t *testing.T) {
 		check(t, v, paths, p.Text, "ampora", nil)
 		checkOtherTenants(t, v, paths, p.Text)
 	})
+	t.Run(policies.PoolIssuer, func(t *testing.T) {
+		one := holder(t, v, poolIssuer(t, "ampora", "", "ci").Text)
+		for what, want := range map[string]bool{
+			"pools/ci/issue": true, "pools/web/issue": false, "pools/ci": false, "pools/ci/admin/issue": false, "pools/ci/revoke": false,
+			"tenants/acme/pools/ci/issue": false, "pools/ci%2fissue": false, "pools/web/../ci/revoke": false,
+		} {
+			if allowed(t, one, "write", "ampora/"+what) != want {
+				t.Errorf("the issuer of a pool may %s: %v", what, !want)
+			}
+		}
+		acme := holder(t, v, poolIssuer(t, "ampora", "acme", "ci").Text)
+		for what, want := range map[string]bool{
+			"tenants/acme/pools/ci/issue": true, "tenants/acme/pools/web/issue": false, "tenants/acme-2/pools/ci/issue": false,
+			"pools/ci/issue": false, "tenants/acme/tokens/issue": false,
+		} {
+			if allowed(t, acme, "write", "ampora/"+what) != want {
+				t.Errorf("the issuer of a tenant's pool may %s: %v", what, !want)
+			}
+		}
+		// Any other path of the engine, with any other pool's name in it.
+		check(t, v, paths, poolIssuer(t, "ampora", "", "ci").Text, "ampora", nil)
+		check(t, v, paths, poolIssuer(t, "ampora", "acme", "ci").Text, "ampora", nil)
+		checkOtherTenants(t, v, paths, poolIssuer(t, "ampora", "acme", anyID).Text)
+		// And with its own name in them all.
+		check(t, v, paths, poolIssuer(t, "ampora", "", anyID).Text, "ampora", []string{"write pools/+/issue"})
+		check(t, v, paths, poolIssuer(t, "ampora", "acme", anyID).Text, "ampora", []string{"write tenants/+/pools/+/issue"})
+		check(t, v, paths, uncommented(poolIssuer(t, "ampora", "", "web").Text), "ampora", nil)
+		check(t, v, paths, poolIssuer(t, "other", "", anyID).Text, "other", []string{"write pools/+/issue"})
+		check(t, v, paths, poolIssuer(t, "other", "", anyID).Text, "ampora", nil)
+	})
 	t.Run("another mount", func(t *testing.T) {
 		moved, err := policies.All("other")
 		if err != nil {
@@ -97,6 +131,15 @@ func TestEachPolicyMayWhatItSaysAndNothingElse(t *testing.T) {
 			check(t, v, paths, p.Text, "ampora", nil)
 		}
 	})
+}
+
+func poolIssuer(t *testing.T, mount, tenant, pool string) policies.Policy {
+	t.Helper()
+	p, err := policies.ForPool(mount, tenant, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // check tries every operation on every path of a mount with a token that has one policy, and some paths beyond.
@@ -202,12 +245,15 @@ func served(t *testing.T, v *vaulttest.Vault) []string {
 	return paths
 }
 
-// fill puts a tenant and otherwise some value for the parameters: nothing of that name exists.
+// anyID is put for parameters: nothing of that name exists.
+const anyID = "0197a1b2-0000-7000-8000-000000000000"
+
+// fill puts a tenant and otherwise anyID for the parameters.
 func fill(path, tenant string) string {
 	if rest, found := strings.CutPrefix(path, "tenants/+/"); found {
-		return "tenants/" + tenant + "/" + strings.ReplaceAll(rest, "+", "0197a1b2-0000-7000-8000-000000000000")
+		return "tenants/" + tenant + "/" + strings.ReplaceAll(rest, "+", anyID)
 	}
-	return strings.ReplaceAll(path, "+", "0197a1b2-0000-7000-8000-000000000000")
+	return strings.ReplaceAll(path, "+", anyID)
 }
 
 // allowed reports whether Vault lets the operation through to where it is served.

@@ -67,6 +67,38 @@ func TestEachRoleDoesItsWorkWithItsPolicyAlone(t *testing.T) {
 		t.Errorf("another pool: %v", err)
 	}
 
+	// A pipeline issues from its pool, and the operator keeps pools, groups and configurations.
+	pipeline := engine(t, holder(t, v, poolIssuer(t, "ampora", "", "ci").Text))
+	count := int64(2)
+	batch, err := pipeline.IssueFromPool(ctx, "ci", apitype.PoolIssueRequest{Count: &count})
+	must(t, err)
+	_, err = operator.WriteConfiguration(ctx, "plain", apitype.ConfigurationRequest{Body: ptr("receivers: {}")})
+	must(t, err)
+	_, err = operator.WriteGroup(ctx, "web", apitype.GroupRequest{Configuration: ptr("plain")})
+	must(t, err)
+	_, err = operator.WriteGroup(ctx, "web", apitype.GroupRequest{Description: ptr("web servers")})
+	must(t, err)
+	_, err = operator.AssignAgents(ctx, apitype.AssignRequest{AgentIDs: []string{id.AgentID}, Group: "web"})
+	must(t, err)
+	made, err := operator.WritePool(ctx, "web", apitype.PoolRequest{Group: ptr("web")})
+	must(t, err)
+	if made.AdminSecret == "" {
+		t.Error("the operator's pool has no secret")
+	}
+	_, err = operator.IssueFromPool(ctx, "web", apitype.PoolIssueRequest{})
+	must(t, err)
+	_, err = operator.RotatePoolSecret(ctx, "web", apitype.RevokeRequest{})
+	must(t, err)
+	_, err = operator.RevokePool(ctx, "ci", apitype.RevokeRequest{})
+	must(t, err)
+	_, err = edge.RedeemCheck(ctx, apitype.RedeemCheckRequest{Token: batch.Tokens[0].Token})
+	if apitype.CodeOf(err) != apitype.PoolRevoked {
+		t.Errorf("a token of a revoked pool: %v", err)
+	}
+	must(t, operator.DeletePool(ctx, "web"))
+	_, err = operator.RevokeAllTokens(ctx, apitype.RevokeRequest{Reason: "a drill"})
+	must(t, err)
+
 	agents, err := operator.Agents(ctx, apitype.Page{})
 	must(t, err)
 	if len(agents.Keys) != 1 || agents.Keys[0] != id.AgentID {
@@ -86,6 +118,8 @@ func TestEachRoleDoesItsWorkWithItsPolicyAlone(t *testing.T) {
 		t.Errorf("the auditor sees %d events", len(events.Events))
 	}
 }
+
+func ptr[T any](v T) *T { return &v }
 
 func csr(t *testing.T) string {
 	t.Helper()

@@ -32,6 +32,7 @@ type Options struct {
 	Config         map[string]string `placeholder:"KEY=VALUE" mapsep:"none" group:"config" help:"Another field of the configuration; may be repeated. '@FILE' as value reads a file."`
 	NoCA           bool              `name:"no-ca" group:"config" help:"Make no self-signed issuer: you will sign one with ca/intermediate."`
 	Tenant         []string          `placeholder:"NAME" group:"policies" help:"Write a policy for the operator of this tenant; may be repeated."`
+	Pool           []string          `placeholder:"NAME" group:"policies" help:"Write a policy for who issues from this pool, of each --tenant where there is one; may be repeated."`
 	Edge           []string          `placeholder:"NAME" group:"edge" help:"Make an AppRole for the edge of this name; may be repeated."`
 	AppRolePath    string            `name:"approle-path" default:"approle" placeholder:"PATH" group:"edge" help:"Where AppRole is mounted, or is to be."`
 	EdgeBoundCIDRs []string          `name:"edge-bound-cidr" placeholder:"CIDR" group:"edge" help:"Where edges may log in from; may be repeated. Default: anywhere."`
@@ -117,7 +118,7 @@ func (o *Options) check() error {
 	if o.PluginSHA256 != "" && !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(o.PluginSHA256) {
 		return hint.New("--plugin-sha256 is no SHA-256", "it is 64 of 0-9 and a-f: 'sha256sum vault-plugin-secrets-ampora'")
 	}
-	// The rule for every name of ours. An edge's becomes part of a role and of a file, a tenant's of a policy.
+	// The rule for every name of ours. An edge's becomes part of a role and of a file, a tenant's and a pool's of a policy.
 	rule := regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$`)
 	for _, name := range o.Edge {
 		if !rule.MatchString(name) {
@@ -127,6 +128,11 @@ func (o *Options) check() error {
 	for _, name := range o.Tenant {
 		if !rule.MatchString(name) {
 			return hint.New(fmt.Sprintf("%q is no name for a tenant", name), apitype.NameInvalid.Next())
+		}
+	}
+	for _, name := range o.Pool {
+		if !rule.MatchString(name) {
+			return hint.New(fmt.Sprintf("%q is no name for a pool", name), apitype.NameInvalid.Next())
 		}
 	}
 	if o.CredentialsDir != "" && len(o.Edge) == 0 {

@@ -128,6 +128,29 @@ func TestASecondMountHasPoliciesOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestAPoolsIssuerHasAPolicyOfItsOwn(t *testing.T) {
+	v := vaulttest.Start(t)
+	o := options(t, v)
+	o.Pool = []string{"web", "ci"}
+	run(t, v.Client(), o)
+	o.Tenant = []string{"acme"}
+	if out := run(t, v.Client(), o); !contains(out, "changed", "policy ampora-pool-issuer-acme.web") {
+		t.Errorf("there is no policy for the tenant's pool:\n%s", out)
+	}
+	for name, path := range map[string]string{
+		"ampora-pool-issuer-ci": "ampora/pools/ci/issue", "ampora-pool-issuer-web": "ampora/pools/web/issue",
+		"ampora-pool-issuer-acme.ci": "ampora/tenants/acme/pools/ci/issue", "ampora-pool-issuer-acme.web": "ampora/tenants/acme/pools/web/issue",
+	} {
+		text, err := v.Client().Sys().GetPolicyWithContext(t.Context(), name)
+		if err != nil || !strings.Contains(text, "\npath \""+path+"\" {") || strings.Count(text, "\npath \"") != 1 {
+			t.Errorf("policy %s: %v\n%s", name, err, text)
+		}
+	}
+	if out := run(t, v.Client(), o); changed(out) != 0 {
+		t.Errorf("the second run changed something:\n%s", out)
+	}
+}
+
 func TestFailuresSayWhatToDo(t *testing.T) {
 	v := vaulttest.Start(t)
 	good := options(t, v)
