@@ -188,12 +188,12 @@ func TestAPoolsRefusals(t *testing.T) {
 	w.newPool("other", apitype.PoolRequest{})
 	h := w.newPool("ci", apitype.PoolRequest{MaxTTL: ptr(int64(3600)), MaxOutstanding: ptr(int64(2))})
 	for body, want := range map[string]apitype.Code{
-		`{"ttlMinutes":61}`:         apitype.TTLOutOfRange,
-		`{"ttlMinutes":14}`:         apitype.TTLOutOfRange, // config.token_min_ttl
+		`{"ttlMinutes":61}`:       apitype.TTLOutOfRange,
+		`{"ttlMinutes":14}`:       apitype.TTLOutOfRange, // config.token_min_ttl
 		`{"ttlMinutes":52560000}`: apitype.TTLOutOfRange,
-		`{"ttlMinutes":"15"}`:       apitype.FieldInvalid,
-		`{"ttlMinutes":15`:          apitype.FieldInvalid,
-		`{"label":"a\nb"}`:          apitype.FieldInvalid,
+		`{"ttlMinutes":"15"}`:     apitype.FieldInvalid,
+		`{"ttlMinutes":15`:        apitype.FieldInvalid,
+		`{"label":"a\nb"}`:        apitype.FieldInvalid,
 	} {
 		h.mustRefuse(body, 400, want)
 	}

@@ -26,6 +26,7 @@ const (
 	unprovenPerSecond  = 20 // well-formed secrets of one source that Vault is asked about and was not just before
 	unprovenBurst      = 50
 	unprovenWait       = 10 * time.Second
+	unprovenAtOnce     = 8 // of all sources; the edge asks Vault about twice as many, so the others always find a place
 	verdictTTL         = 5 * time.Minute
 )
 
@@ -37,7 +38,7 @@ type claim struct {
 
 // issue asks Vault, with what can be judged here judged. A secret that Vault has lately found right is not held up by
 // anything; one that it has found wrong can never become right, since pools get fresh ones, and costs no call. The others
-// are paced per source: nobody can have Vault guess faster, or fill the queue for it.
+// are paced per source, and few at a time: nobody can have Vault guess faster, or stand in a holder's way.
 func (h *Handler) issue(ctx context.Context, a asked) (*apitype.PoolIssueResponse, error) {
 	source, key := limits.SourceOf(a.from), claim{a.pool, a.secret.Hash()}
 	verdict, known := h.verdicts.Get(key)
@@ -45,11 +46,11 @@ func (h *Handler) issue(ctx context.Context, a asked) (*apitype.PoolIssueRespons
 	case known && verdict != nil:
 		return nil, h.count(source, verdict)
 	case !known:
-		wait, cancel := context.WithTimeout(ctx, unprovenWait)
-		defer cancel()
-		if h.unproven.Wait(wait, source) != nil {
-			return nil, apitype.Errorf(apitype.RateLimited, "too many different secrets from this address")
+		leave, err := h.queue(ctx, source)
+		if err != nil {
+			return nil, err
 		}
+		defer leave()
 	}
 	out, err := h.Issuer.IssueWithSecret(ctx, a.pool, apitype.PoolAdminIssueRequest{
 		PoolIssueRequest: apitype.PoolIssueRequest{TTL: a.ttl, Label: a.label, Count: a.count},
@@ -64,6 +65,21 @@ func (h *Handler) issue(ctx context.Context, a asked) (*apitype.PoolIssueRespons
 		return nil, h.count(source, refusal)
 	}
 	return nil, err
+}
+
+// queue waits until Vault may be asked about a secret that this edge does not know. The caller leaves when it has been.
+func (h *Handler) queue(ctx context.Context, source limits.Source) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, unprovenWait)
+	defer cancel()
+	if h.unproven.Wait(ctx, source) != nil {
+		return nil, apitype.Errorf(apitype.RateLimited, "too many different secrets from this address")
+	}
+	select {
+	case h.judged <- struct{}{}:
+		return func() { <-h.judged }, nil
+	case <-ctx.Done():
+		return nil, apitype.Errorf(apitype.VaultUnavailable, "too many secrets wait to be checked")
+	}
 }
 
 // count takes a wrong secret from its source's bucket; once that is empty, the source hears 429 instead of why.

@@ -54,6 +54,7 @@ type Handler struct {
 	wrong    *limits.Keyed[limits.Source]       // wrong secrets
 	unproven *limits.Keyed[limits.Source]       // well-formed secrets that Vault has to judge
 	verdicts *recent.Map[claim, *apitype.Error] // what Vault said of a secret last: why not, or nil for a right one
+	judged   chan struct{}                      // places of the secrets that Vault is judging
 	draining atomic.Bool
 }
 
@@ -64,6 +65,7 @@ func New(o Options) *Handler {
 		wrong:    limits.NewKeyed[limits.Source](wrongPerSecond, wrongBurst, rememberedSources),
 		unproven: limits.NewKeyed[limits.Source](unprovenPerSecond, unprovenBurst, rememberedSources),
 		verdicts: recent.NewMap[claim, *apitype.Error](rememberedVerdicts),
+		judged:   make(chan struct{}, unprovenAtOnce),
 	}
 }
 

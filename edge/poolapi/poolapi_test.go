@@ -31,10 +31,14 @@ type issuer struct {
 	secret string
 	calls  atomic.Int64
 	fail   error
+	slow   chan struct{} // wrong secrets are not judged before it is closed
 }
 
 func (i *issuer) IssueWithSecret(_ context.Context, pool string, in apitype.PoolAdminIssueRequest) (*apitype.PoolIssueResponse, error) {
 	i.calls.Add(1)
+	if i.slow != nil && in.AdminSecret != i.secret {
+		<-i.slow
+	}
 	switch {
 	case i.fail != nil:
 		return nil, i.fail
@@ -300,6 +304,47 @@ func TestNobodyCanHaveVaultGuessFaster(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := w.issuer.calls.Load(); n > 50+3+10*20 { // unprovenWait at unprovenPerSecond
 			t.Errorf("%d calls in ten seconds", n)
+		}
+	})
+}
+
+func TestAFloodFromEverywhereLeavesRoomForHoldersOfASecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		if got := w.send(w.request()); got.Code != http.StatusCreated {
+			t.Fatalf("%d", got.Code)
+		}
+		w.issuer.slow = make(chan struct{})
+		codes := make(chan int, 1000)
+		for i := range cap(codes) {
+			r := w.with(token.New(token.PoolSecret).Reveal(), fmt.Sprintf("192.0.%d.%d:1", i/250, i%250))
+			go func() {
+				recorder := httptest.NewRecorder()
+				w.handler.ServeHTTP(recorder, r)
+				codes <- recorder.Code
+			}()
+		}
+		synctest.Wait()
+		if n := w.issuer.calls.Load() - 1; n != 8 {
+			t.Errorf("Vault judges %d unknown secrets at a time, want 8", n)
+		}
+		began := time.Now()
+		if got := w.send(w.request()); got.Code != http.StatusCreated || time.Since(began) != 0 {
+			t.Errorf("a holder of the secret: %d after %v", got.Code, time.Since(began))
+		}
+		for range cap(codes) - 8 { // they do not wait for ever
+			if status := <-codes; status != http.StatusServiceUnavailable {
+				t.Errorf("status %d", status)
+			}
+		}
+		close(w.issuer.slow)
+		for range 8 {
+			if status := <-codes; status != http.StatusUnauthorized {
+				t.Errorf("status %d", status)
+			}
+		}
+		if got := w.send(w.with(token.New(token.PoolSecret).Reveal(), "192.0.2.9:1")); got.Code != http.StatusUnauthorized {
+			t.Errorf("afterwards: %d", got.Code)
 		}
 	})
 }

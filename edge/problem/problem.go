@@ -89,7 +89,7 @@ func WriteStatus(w http.ResponseWriter, status int, detail string) {
 func write(w http.ResponseWriter, doc Document) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false) // for people at a shell: <pool> and not \u003cpool\u003e
+	encoder.SetEscapeHTML(false)                // for people at a shell: <pool> and not \u003cpool\u003e
 	if err := encoder.Encode(doc); err != nil { // strings and a number: cannot happen
 		w.WriteHeader(http.StatusInternalServerError)
 		return
