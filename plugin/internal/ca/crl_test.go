@@ -54,7 +54,7 @@ func TestACRLNamesWhatIsRevoked(t *testing.T) {
 		if err := crl.CheckSignatureFrom(issuer.Certificate); err != nil {
 			t.Errorf("%s: %v", spec.kind, err)
 		}
-		if crl.Number.Int64() != 7 || !crl.ThisUpdate.Before(now) || (crl.NextUpdate.Sub(now) - 15*time.Minute).Abs() > time.Second {
+		if crl.Number.Int64() != 7 || !crl.ThisUpdate.Before(now) || (crl.NextUpdate.Sub(now)-15*time.Minute).Abs() > time.Second {
 			t.Errorf("number %s, from %s to %s", crl.Number, crl.ThisUpdate, crl.NextUpdate)
 		}
 		for _, e := range crl.RevokedCertificateEntries {
