@@ -113,7 +113,8 @@ type world struct {
 	t          *testing.T
 	vault      *vaulttest.Vault
 	dir        string            // in the place of /
-	places     *strings.Replacer // from the page's addresses and folders to ours
+	pairs      []string          // from the page's addresses and folders to ours
+	places     *strings.Replacer // made of them
 	env        []string
 	edge       *proc.Child // of the unit
 	admin      string      // its admin listener
@@ -144,7 +145,7 @@ func newWorld(t *testing.T) *world {
 	}
 	path += ":" + filepath.Join(w.dir, "stand-ins")
 	w.env = append(append(environment(), w.vault.Env()...), "PATH="+path, "HOME="+w.dir)
-	w.places = strings.NewReplacer(
+	w.replace(
 		"https://vault.example.com:8200", w.vault.Addr,
 		"edge.example.com:4320", w.listen,
 		"127.0.0.1:4321", w.admin,
@@ -179,6 +180,12 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	return w
+}
+
+// replace adds pairs of what a page says and what stands here in its place.
+func (w *world) replace(pairs ...string) {
+	w.pairs = append(w.pairs, pairs...)
+	w.places = strings.NewReplacer(w.pairs...)
 }
 
 // do does what a page says about one block.
