@@ -30,7 +30,10 @@ func (b *backend) pathsConfig() []*framework.Path {
 		},
 		HelpSynopsis: "Run this once after Vault was restored from a backup.",
 		HelpDescription: `A backup knows tokens as outstanding that were redeemed or revoked after it was made. This ends every outstanding token and
-every pool's admin secret, and makes sure that no serial number is given twice. Issue tokens and rotate the pools' secrets afterwards.`,
+every pool's admin secret, and makes sure that no serial number is given twice. Issue tokens and rotate the pools' secrets afterwards.
+
+Vault answers a restore before it has begun it: wait until what was stored after the backup is gone. The same backup may be
+restored again: then run this until restore_count is higher than it has ever been.`,
 	}, {
 		Pattern:      "config$",
 		DisplayAttrs: display("configuration"),
@@ -93,7 +96,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 func (b *backend) afterRestore(ctx context.Context, c call, in apitype.RevokeRequest) (apitype.RestoreResponse, error) {
 	b.admin.Lock()
 	defer b.admin.Unlock()
-	b.forget() // it may be older than the restore
+	b.forget()                     // it may be older than the restore
+	defer b.feed.SettingsChanged() // edges are to know how often that has happened
 	return b.epoch.AfterRestore(ctx, c.origin, in.Reason)
 }
 

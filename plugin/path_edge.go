@@ -67,10 +67,17 @@ func (b *backend) edgeSync(ctx context.Context, _ *logical.Request, data *framew
 // syncSettings is the configuration as edges take it.
 func (b *backend) syncSettings(ctx context.Context) (apitype.SyncSettings, error) {
 	c, err := b.settings.Get(ctx)
+	if err != nil {
+		return apitype.SyncSettings{}, err
+	}
+	now, err := b.epoch.Now(ctx)
+	if err != nil {
+		return apitype.SyncSettings{}, err
+	}
 	return apitype.SyncSettings{
 		TrustDomain: c.TrustDomain, Endpoint: c.Endpoint, EndpointCABundle: c.EndpointCABundle,
-		KeyOrigin: c.KeyOrigin, HeartbeatInterval: c.HeartbeatInterval,
-	}, err
+		KeyOrigin: c.KeyOrigin, HeartbeatInterval: c.HeartbeatInterval, RestoreCount: now.Restores(),
+	}, nil
 }
 
 func (b *backend) edgeReport(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

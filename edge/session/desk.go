@@ -95,6 +95,8 @@ type Desk struct {
 	polls    *polling
 	reports  *reports
 
+	restores int // the last count that the feed told; its goroutine's alone
+
 	mu        sync.Mutex
 	redeeming map[string]*bootstrap // by token id: the one open session that may redeem it
 }

@@ -89,6 +89,7 @@ func (r *registry) of(agent [16]byte) []*member {
 
 // Changed closes the sessions that a change of the snapshot has ended. It is a listener of the trust feed.
 func (d *Desk) Changed(c trust.Change) {
+	d.guard("restore", func() { d.restored(c.Snapshot.Settings.RestoreCount) })
 	d.guard("revocation", func() {
 		if c.Whole {
 			d.endDoomed(c.Snapshot, time.Now())

@@ -31,6 +31,8 @@ type SyncSettings struct {
 	EndpointCABundle  string `json:"endpoint_ca_bundle"`
 	KeyOrigin         string `json:"key_origin"`
 	HeartbeatInterval int64  `json:"heartbeat_interval"` // seconds
+	// RestoreCount is how often the mount was restored from a backup. When it changes, rows may be gone that there were.
+	RestoreCount int `json:"restore_count"`
 }
 
 // SyncIssuer is one trust anchor.
