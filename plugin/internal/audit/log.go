@@ -3,13 +3,13 @@ package audit
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ampora/ampora/plugin/internal/store"
+	"github.com/google/uuid"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -25,23 +25,27 @@ type Log struct {
 	writes   writes
 	ensuring singleflight.Group // by record id
 
+	index *index
+
 	load sync.Mutex // held while the keys are read in; taken before mu
 
 	mu        sync.Mutex
 	loaded    bool
-	stored    map[string]struct{} // ids of records known to be stored
-	last      uint64              // the highest sequence given
-	inflight  map[uint64]struct{} // given, and not yet known to be stored
-	uncertain map[string]string   // record id -> key of a write without an answer
-	untold    map[string]*Record  // of commits, see Tell
+	indexed   bool                   // see Load
+	stored    map[uuid.UUID]struct{} // ids of records known to be stored
+	last      uint64                 // the highest sequence given
+	inflight  map[uint64]struct{}    // given, and not yet known to be stored
+	uncertain map[string]string      // record id -> key of a write without an answer
+	untold    map[string]*Record     // of commits, see Tell
+	tidied    time.Time              // see tidiedRow
 	retention time.Duration
 }
 
 // NewLog makes a Log. It reads nothing before it is used.
 func NewLog(s *store.Store, now func() time.Time, retention time.Duration) *Log {
 	return &Log{
-		store: s, now: now, retention: retention,
-		stored: map[string]struct{}{}, inflight: map[uint64]struct{}{}, uncertain: map[string]string{}, untold: map[string]*Record{},
+		store: s, now: now, retention: retention, index: newIndex(),
+		stored: map[uuid.UUID]struct{}{}, inflight: map[uint64]struct{}{}, uncertain: map[string]string{}, untold: map[string]*Record{},
 	}
 }
 
@@ -90,14 +94,15 @@ func (l *Log) ensure(ctx context.Context, r *Record) error {
 func (l *Log) done(r *Record) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, stored := l.stored[r.ID]
-	return stored || l.now().Sub(r.Time) > l.retention
+	id, _ := parseID(r.ID)
+	_, stored := l.stored[id]
+	return stored || l.now().Sub(r.Time) > l.retention || r.Time.Before(l.tidied)
 }
 
 // put writes records as one row.
 func (l *Log) put(ctx context.Context, records []*Record) error {
-	seq := l.begin()
-	key, stored := eventKey(seq, records), false
+	seq := l.begin(records)
+	key, stored := recordsKey(seq, records), false
 	// Deferred, since a panic underneath must not leave the sequence in flight: nothing newer would ever be shown.
 	defer func() {
 		l.settled(key, records, stored)
@@ -108,12 +113,13 @@ func (l *Log) put(ctx context.Context, records []*Record) error {
 	return err
 }
 
-// begin gives a sequence, which is in flight until end.
-func (l *Log) begin() uint64 {
+// begin gives the row of records a sequence, which is in flight until end.
+func (l *Log) begin(records []*Record) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = max(l.last+1, uint64(l.now().UnixMicro()))
 	l.inflight[l.last] = struct{}{}
+	l.index.add(l.last, records)
 	return l.last
 }
 
@@ -129,7 +135,8 @@ func (l *Log) settled(key string, records []*Record, stored bool) {
 	defer l.mu.Unlock()
 	for _, r := range records {
 		if stored {
-			l.stored[r.ID] = struct{}{}
+			id, _ := parseID(r.ID)
+			l.stored[id] = struct{}{}
 			delete(l.uncertain, r.ID)
 		} else {
 			l.uncertain[r.ID] = key
@@ -150,21 +157,26 @@ func (l *Log) ensureLoaded(ctx context.Context) error {
 	if l.isLoaded() {
 		return nil
 	}
-	days, err := l.store.List(ctx, store.EventPrefix)
+	var tidied tidiedRow
+	if _, err := l.store.Get(ctx, store.TidiedKey, &tidied); err != nil {
+		return err
+	}
+	days, err := l.days(ctx)
 	if err != nil {
 		return err
 	}
-	stored := map[string]struct{}{}
+	var stored []uuid.UUID
 	var last uint64
-	for _, day := range days {
-		keys, err := l.store.List(ctx, store.EventPrefix+day)
+	for _, name := range days {
+		keys, err := l.store.List(ctx, store.EventPrefix+name+"/")
 		if err != nil {
 			return err
 		}
 		for _, k := range keys {
 			if seq, ids, ok := parseKey(k); ok {
-				for _, id := range ids {
-					stored[id] = struct{}{}
+				for _, text := range ids {
+					id, _ := parseID(text)
+					stored = append(stored, id)
 				}
 				last = max(last, seq)
 			}
@@ -172,8 +184,10 @@ func (l *Log) ensureLoaded(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.Copy(stored, l.stored) // what was written meanwhile, see Forget
-	l.stored, l.last, l.loaded = stored, max(l.last, last), true
+	for _, id := range stored { // besides what was written meanwhile, see Forget
+		l.stored[id] = struct{}{}
+	}
+	l.last, l.tidied, l.loaded = max(l.last, last), tidied.Before, true
 	return nil
 }
 
@@ -198,57 +212,30 @@ const dayFormat = "20060102"
 
 func day(t time.Time) string { return t.UTC().Format(dayFormat) }
 
-func eventKey(seq uint64, records []*Record) string {
+// recordsKey is the key of the row of these records.
+func recordsKey(seq uint64, records []*Record) string {
 	ids := make([]string, len(records))
 	for i, r := range records {
 		ids[i] = r.ID
 	}
-	return fmt.Sprintf("%s%s/%016x.%s", store.EventPrefix, day(time.UnixMicro(int64(seq))), seq, strings.Join(ids, "."))
+	return rowKey(seq, ids)
+}
+
+// eventKey is the same of records whose ids are spelled as NewRecord spells them.
+func eventKey(seq uint64, ids []uuid.UUID) string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return rowKey(seq, texts)
+}
+
+func rowKey(seq uint64, ids []string) string {
+	return fmt.Sprintf("%s%s/%016x.%s", store.EventPrefix, day(seqTime(seq)), seq, strings.Join(ids, "."))
 }
 
 func parseKey(name string) (seq uint64, ids []string, ok bool) {
 	head, rest, found := strings.Cut(name, ".")
 	seq, err := strconv.ParseUint(head, 16, 64)
 	return seq, strings.Split(rest, "."), found && err == nil
-}
-
-// Tidy removes whole days that lie before the retention, oldest first, and reports how many records went.
-func (l *Log) Tidy(ctx context.Context) (int, error) {
-	if err := l.ensureLoaded(ctx); err != nil {
-		return 0, err
-	}
-	l.mu.Lock()
-	cutoff := day(l.now().Add(-l.retention))
-	l.mu.Unlock()
-	days, err := l.store.List(ctx, store.EventPrefix)
-	if err != nil {
-		return 0, err
-	}
-	removed := 0
-	for _, d := range days {
-		if strings.TrimSuffix(d, "/") >= cutoff {
-			continue
-		}
-		keys, err := l.store.List(ctx, store.EventPrefix+d)
-		if err != nil {
-			return removed, err
-		}
-		for _, k := range keys {
-			if err := l.store.Delete(ctx, store.EventPrefix+d+k); err != nil {
-				return removed, err
-			}
-			_, ids, _ := parseKey(k)
-			l.forget(ids)
-			removed += len(ids)
-		}
-	}
-	return removed, nil
-}
-
-func (l *Log) forget(ids []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, id := range ids {
-		delete(l.stored, id)
-	}
 }

@@ -3,15 +3,14 @@ package audit
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
-	"github.com/ampora/ampora/plugin/internal/store"
 )
 
 // Bounds of a page of events.
@@ -20,6 +19,9 @@ const (
 	MaxLimit     = 1000
 )
 
+// maxBatch is how many rows are read before it is looked whether that is enough.
+const maxBatch = 64
+
 // Query selects events. Empty fields select everything.
 type Query struct {
 	Tenant     *string // nil = all tenants
@@ -27,6 +29,8 @@ type Query struct {
 	EntityID   string
 	AgentID    string
 	Action     string
+	SourceIP   string
+	Pool       string // name or id, of the events that have one in their details
 	Since      time.Time
 	Until      time.Time
 	Limit      int
@@ -50,36 +54,20 @@ func (l *Log) Page(ctx context.Context, q Query) ([]apitype.Event, string, error
 	if w := l.watermark(); w <= before.seq {
 		before = cursor{seq: w}
 	}
-	days, err := l.store.List(ctx, store.EventPrefix)
-	if err != nil {
-		return nil, "", err
-	}
-	sort.Sort(sort.Reverse(sort.StringSlice(days)))
 	events := []apitype.Event{}
-	for _, d := range days {
-		// A record is written after its action, so days before Since hold nothing that is wanted.
-		if !q.Since.IsZero() && strings.TrimSuffix(d, "/") < day(q.Since) {
-			break
-		}
-		keys, err := l.store.List(ctx, store.EventPrefix+d)
+	for batch, err := range l.batches(ctx, q, before) {
 		if err != nil {
 			return nil, "", err
 		}
-		sort.Sort(sort.Reverse(sort.StringSlice(keys)))
-		for _, k := range keys {
-			seq, _, ok := parseKey(k)
-			if !ok || seq > before.seq || seq == before.seq && before.records == 0 {
+		read, err := l.readRows(ctx, batch)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, r := range read {
+			if r == nil { // tidied meanwhile, or never arrived
 				continue
 			}
-			var r row
-			found, err := l.store.Get(ctx, store.EventPrefix+d+k, &r)
-			if err != nil {
-				return nil, "", err
-			}
-			if !found { // tidied meanwhile
-				continue
-			}
-			records := r.records()
+			seq, records := batch[i].seq, r.records()
 			if seq == before.seq {
 				records = records[:min(before.records, len(records))]
 			}
@@ -96,6 +84,73 @@ func (l *Log) Page(ctx context.Context, q Query) ([]apitype.Event, string, error
 		}
 	}
 	return events, "", nil
+}
+
+// batches are the rows that may hold what the query asks for, newest first, as many at a time as are worth reading ahead.
+func (l *Log) batches(ctx context.Context, q Query, before cursor) iter.Seq2[[]rowRef, error] {
+	return func(yield func([]rowRef, error) bool) {
+		size := min(max(q.Limit, readers), maxBatch)
+		var batch []rowRef
+		for ref, err := range l.candidates(ctx, q) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if ref.seq > before.seq || ref.seq == before.seq && before.records == 0 {
+				continue
+			}
+			if batch = append(batch, ref); len(batch) < size {
+				continue
+			}
+			if !yield(batch, nil) {
+				return
+			}
+			batch, size = nil, maxBatch
+		}
+		if len(batch) > 0 {
+			yield(batch, nil)
+		}
+	}
+}
+
+// candidates are the same one by one: those that the index names, and all that it does not know of.
+func (l *Log) candidates(ctx context.Context, q Query) iter.Seq2[rowRef, error] {
+	return func(yield func(rowRef, error) bool) {
+		days, whole := l.index.all()
+		if !whole {
+			var err error
+			if days, err = l.days(ctx); err != nil {
+				yield(rowRef{}, err)
+				return
+			}
+		}
+		wanted := l.index.wanted(q)
+		for _, name := range days {
+			// A record is written after its action, so days before Since hold nothing that is wanted.
+			if !q.Since.IsZero() && name < day(q.Since) {
+				return
+			}
+			known := l.index.day(name)
+			for seq, key := range known.matching(wanted) {
+				if !yield(rowRef{seq, key}, nil) {
+					return
+				}
+			}
+			if known.from == 0 {
+				continue
+			}
+			rows, err := l.listDay(ctx, name)
+			if err != nil {
+				yield(rowRef{}, err)
+				return
+			}
+			for _, ref := range slices.Backward(rows) {
+				if ref.seq < known.from && !yield(ref, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // cursor is a place between records: after it, going back in time, come the first so many records of the row of that
@@ -135,6 +190,20 @@ func (q Query) matches(t time.Time, e apitype.Event) bool {
 		(q.EntityID == "" || q.EntityID == e.EntityID) &&
 		(q.AgentID == "" || q.AgentID == e.AgentID) &&
 		(q.Action == "" || q.Action == e.Action) &&
+		(q.SourceIP == "" || q.SourceIP == e.SourceIP) &&
+		(q.Pool == "" || q.Pool == detail(e, detailPool) || q.Pool == detail(e, detailPoolID)) &&
 		(q.Since.IsZero() || !t.Before(q.Since)) &&
 		(q.Until.IsZero() || !t.After(q.Until))
+}
+
+// Details that can be asked for.
+const (
+	detailPool   = "pool"
+	detailPoolID = "pool_id"
+)
+
+// detail is one of the event's details, if it is text.
+func detail(e apitype.Event, name string) string {
+	text, _ := e.Details[name].(string)
+	return text
 }

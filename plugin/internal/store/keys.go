@@ -12,6 +12,7 @@ const (
 	AgentPrefix   = "agent/"
 	RevokedPrefix = "revoked/"
 	EventPrefix   = "event/"
+	TidiedKey     = "audit/tidied"
 	EdgePrefix    = "edge/"
 )
 
