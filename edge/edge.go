@@ -21,6 +21,7 @@ import (
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/opamp"
 	"github.com/ampora/ampora/edge/poolapi"
+	"github.com/ampora/ampora/edge/refused"
 	"github.com/ampora/ampora/edge/servercert"
 	"github.com/ampora/ampora/edge/session"
 	"github.com/ampora/ampora/edge/trust"
@@ -64,20 +65,21 @@ func New(o Options) (*Edge, error) {
 	if e.gate, err = vaultgate.New(o.Vault); err != nil {
 		return nil, err
 	}
+	refusals := refused.New()
 	e.feed = trust.NewFeed(e.gate, o.Logger.Named("sync"))
 	e.desk = session.NewDesk(session.Options{
 		Issuer: e.gate, Reporter: e.gate, Trust: e.feed, ServerRoots: e.serverRoots,
 		Advertise: o.Advertise, Tenant: o.Tenant, Name: o.Name, Version: Version(), MaxStaleness: o.MaxStaleness,
-		Metrics: e.metrics, Logger: o.Logger.Named("session"), Timing: o.Timing,
+		Metrics: e.metrics, Logger: o.Logger.Named("session"), Timing: o.Timing, Refused: refusals,
 	})
 	e.feed.OnChange(e.desk.Changed)
 	e.opamp, err = opamp.New(opamp.Options{
-		Desk: e.desk, MaxMessageSize: o.MaxMessageSize, Metrics: e.metrics, Logger: o.Logger.Named("opamp"),
+		Desk: e.desk, MaxMessageSize: o.MaxMessageSize, Metrics: e.metrics, Logger: o.Logger.Named("opamp"), Refused: refusals,
 	})
 	if err != nil {
 		return nil, err
 	}
-	e.pools = poolapi.New(poolapi.Options{Issuer: e.gate, Metrics: e.metrics, Logger: o.Logger.Named("pools")})
+	e.pools = poolapi.New(poolapi.Options{Issuer: e.gate, Refused: refusals, Metrics: e.metrics, Logger: o.Logger.Named("pools")})
 	if err := e.wireCertificate(); err != nil {
 		return nil, err
 	}

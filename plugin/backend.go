@@ -55,6 +55,8 @@ type backend struct {
 	feed           *feed.Feed
 	edges          *edges
 	upkeep         *upkeep
+	trail          *trail
+	callers        *callers
 
 	admin sync.Mutex // held by writes of the configuration and of issuers, since one fixes parts of the other
 }
@@ -76,6 +78,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.settings = settings.New(rows, b.log, now)
 	b.authority = authority.New(rows, b.log, now)
 	b.upkeep = newUpkeep(b, now)
+	b.trail = newTrail(b, now)
 	b.locks = store.NewLocks()
 	b.epoch = epoch.New(rows, b.log, b.locks, now)
 	ground := named.Ground{Store: rows, Log: b.log, Locks: b.locks, Settings: b.settings, Now: now}
@@ -118,13 +121,14 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Invalidate:     b.invalidate,
-		Clean:          func(context.Context) { b.end() },
+		Clean:          b.clean,
 	}
 	cached := *config
 	cached.System = cacheReplicationState(config.System, now)
 	if err := b.Setup(ctx, &cached); err != nil {
 		return nil, err
 	}
+	b.callers = newCallers(b.System().EntityInfo, now)
 	return b, nil
 }
 
@@ -138,7 +142,9 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 			resp, err = nil, coded(apitype.Errorf(apitype.Internal, "the request failed"))
 		}
 	}()
+	req.DisplayName = b.callers.displayName(req)
 	resp, err = b.Backend.HandleRequest(ctx, req)
+	b.trail.count(req, resp, err)
 	return b.hideValues(req, resp), err
 }
 
@@ -146,6 +152,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
 	if b.WriteSafeReplicationState() {
 		b.upkeep.start()
+		b.trail.tick()
 	}
 	b.feed.Warm()
 	return nil
@@ -153,7 +160,14 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 
 func (b *backend) periodic(context.Context, *logical.Request) error {
 	b.upkeep.tick()
+	b.trail.tick()
 	return nil
+}
+
+// clean ends the mount.
+func (b *backend) clean(ctx context.Context) {
+	b.trail.end(ctx)
+	b.end()
 }
 
 // invalidate hears of rows that another node wrote.
@@ -176,6 +190,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.enroll.ForgetCounts()
 	case strings.HasPrefix(key, store.BatchPrefix):
 		b.enroll.Forget()
+	case key == store.TidiedKey || strings.HasPrefix(key, store.EventPrefix):
+		b.log.Forget()
 	}
 }
 

@@ -306,7 +306,7 @@ func wrong(kind framework.FieldType, marker string) []any {
 	case framework.TypeString, framework.TypeCommaStringSlice:
 		return odd[:2]
 	case framework.TypeSlice:
-		return []any{marker, []any{marker}, []any{data{"agent_id": []any{marker}}}}
+		return []any{marker, []any{marker}, []any{data{"agent_id": []any{marker}, "code": []any{marker}}}}
 	default:
 		return append(odd, marker, "1"+marker, `field "token": `+marker)
 	}

@@ -21,9 +21,11 @@ func (b *backend) Sweep(ctx context.Context) error { return b.upkeep.sweep(ctx) 
 
 // Idle reports whether upkeep has done all that is due.
 func (b *backend) Idle() bool {
+	b.trail.mu.Lock()
+	defer b.trail.mu.Unlock()
 	b.upkeep.mu.Lock()
 	defer b.upkeep.mu.Unlock()
-	return !b.upkeep.running && !b.upkeep.swept.IsZero() && len(b.upkeep.agents) == 0
+	return !b.trail.loading && !b.trail.telling && !b.upkeep.running && !b.upkeep.swept.IsZero() && len(b.upkeep.agents) == 0
 }
 
 // FailWith answers as a handler that fails with err.

@@ -18,9 +18,12 @@ func (b *backend) pathsAudit() []*framework.Path {
 		Pattern:      "audit/events$",
 		DisplayAttrs: display("audit-events"),
 		Fields: map[string]*framework.FieldSchema{
-			"entity_type": query("token, certificate, agent, issuer or config."),
+			"entity_type": query("token, pool, certificate, agent, group, configuration, issuer, config or source."),
 			"entity_id":   query("Id of the entity."),
 			"agent_id":    query("Id of the agent concerned."),
+			"source_ip":   query("Address that the agent came from; for refusals of IPv6, the /64."),
+			"pool":        query("Name or id of the pool that it is about."),
+			"tenant":      query("Name of the tenant. A tenant in the path goes before it."),
 			"action":      query("Full name, like Token.Redeemed."),
 			"since":       query("RFC 3339 time; events of then and later."),
 			"until":       query("RFC 3339 time; events of then and earlier."),
@@ -44,6 +47,10 @@ func (b *backend) readEvents(ctx context.Context, req *logical.Request, data *fr
 	q := audit.Query{
 		EntityType: data.Get("entity_type").(string), EntityID: data.Get("entity_id").(string), AgentID: data.Get("agent_id").(string),
 		Action: data.Get("action").(string), Cursor: data.Get("cursor").(string), Limit: data.Get("limit").(int),
+		SourceIP: data.Get("source_ip").(string), Pool: data.Get("pool").(string),
+	}
+	if tenant == "" {
+		tenant = data.Get("tenant").(string)
 	}
 	if tenant != "" {
 		q.Tenant = &tenant

@@ -51,6 +51,7 @@ func (b *backend) pathsEdge() []*framework.Path {
 			"revision": {Type: framework.TypeString, Description: "Revision of the snapshot that it decides by."},
 			"live":     {Type: framework.TypeInt, Description: "Sessions open now."},
 			"sessions": {Type: framework.TypeSlice, Description: "Sessions not reported before."},
+			"refusals": {Type: framework.TypeSlice, Description: "Refusals of the edge itself since the last report: source_ip, code, count."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: forwarded(b.handle(b.edgeReport), "Report an edge and its sessions.", responses("What the agents' rows say.", apitype.ReportResponse{}), "report"),
@@ -110,6 +111,9 @@ func (b *backend) edgeReport(ctx context.Context, req *logical.Request, data *fr
 		out.Sessions = append(out.Sessions, a)
 	}
 	if err := b.edges.seen(ctx, tenant, in); err != nil {
+		return nil, err
+	}
+	if err := b.trail.reported(tenant, in.Refusals); err != nil {
 		return nil, err
 	}
 	return encode(out)

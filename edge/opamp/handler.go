@@ -21,6 +21,7 @@ import (
 	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/problem"
+	"github.com/ampora/ampora/edge/refused"
 	"github.com/ampora/ampora/edge/session"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/gorilla/websocket"
@@ -42,7 +43,8 @@ type Desk interface {
 // Options are what a handler needs; all must be set.
 type Options struct {
 	Desk           Desk
-	MaxMessageSize int64 // bytes of one message, after decompression
+	MaxMessageSize int64          // bytes of one message, after decompression
+	Refused        *refused.Table // counts what is refused here, for the audit trail; may be nil
 	Metrics        *metrics.Metrics
 	Logger         hclog.Logger
 }
@@ -84,6 +86,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	transport, err := transportOf(r)
 	if err != nil {
+		h.Refused.Add(listen.Remote(r), err)
 		h.refuse(w, r, &session.Refusal{Err: err})
 		return
 	}

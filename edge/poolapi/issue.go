@@ -62,7 +62,7 @@ func (h *Handler) issue(ctx context.Context, a asked) (*apitype.PoolIssueRespons
 	}
 	if refusal, found := errors.AsType[*apitype.Error](err); found && refusal.Code == apitype.PoolSecretInvalid {
 		h.verdicts.Put(key, refusal, verdictTTL)
-		return nil, h.count(source, refusal)
+		return nil, h.count(source, err)
 	}
 	return nil, err
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/problem"
 	"github.com/ampora/ampora/edge/recent"
+	"github.com/ampora/ampora/edge/refused"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/hashicorp/go-hclog"
 )
@@ -43,6 +44,7 @@ const prefix, suffix = "/api/tokens/pools/", "/issue"
 // Options are what a Handler needs; all must be set.
 type Options struct {
 	Issuer  Issuer
+	Refused *refused.Table // counts what is refused here, for the audit trail; may be nil
 	Metrics *metrics.Metrics
 	Logger  hclog.Logger
 }
@@ -141,6 +143,7 @@ func (h *Handler) refuse(w http.ResponseWriter, from netip.Addr, a asked, err er
 		e = apitype.Errorf(apitype.VaultUnavailable, "Vault gave no clear answer; what it may have issued is shown to nobody, and expires")
 	}
 	h.Metrics.PoolRequests.WithLabelValues(string(e.Code)).Inc()
+	h.Refused.Add(from, err)
 	retryAfter := problem.RetryAfter(e.Code)
 	level := hclog.Info
 	if retryAfter > 0 {

@@ -23,6 +23,7 @@ func (d *Desk) Admit(ctx context.Context, c Caller) (Session, error) {
 	if err != nil {
 		r := refuse(err)
 		d.Metrics.Refused(r.Err.Code)
+		d.Refused.Add(c.Source, r)
 		return nil, r
 	}
 	d.Metrics.Admitted.WithLabelValues(string(c.Transport), string(s.Kind())).Inc()

@@ -184,6 +184,7 @@ func (b *bootstrap) expire() {
 		if !b.over {
 			code, reason = ClosePolicy, string(apitype.MessageTimeout)
 			b.desk.Metrics.Refused(apitype.MessageTimeout)
+			b.desk.Refused.Add(b.source, refusef(apitype.MessageTimeout, ""))
 		}
 		if b.conn != nil {
 			b.conn.Close(code, reason)
@@ -213,6 +214,7 @@ func (b *bootstrap) redeem(ctx context.Context, csr string) *Reply {
 // try; the others are final. It is not closed at once: agents come back within milliseconds, and would do so for ever.
 func (b *bootstrap) refused(r *Refusal) *Reply {
 	b.desk.Metrics.Refused(r.Err.Code)
+	b.desk.Refused.Add(b.source, r)
 	b.desk.Logger.Warn("bootstrap refused", append(b.LogFields(), "code", r.Err.Code, "detail", r.Err.Detail)...)
 	switch r.Err.Code {
 	case apitype.CSRInvalid, apitype.KeyNotAllowed, apitype.VaultUnavailable, apitype.OutcomeUnknown, apitype.NotReady:

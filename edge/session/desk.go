@@ -10,6 +10,7 @@ import (
 	"github.com/ampora/ampora/edge/limits"
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/recent"
+	"github.com/ampora/ampora/edge/refused"
 	"github.com/ampora/ampora/edge/trust"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/identity"
@@ -26,13 +27,14 @@ type Timing struct {
 	Check        time.Duration // for one redeem/check; default 10 s
 	Report       time.Duration // between two reports of sessions; default 1 s
 	Idle         time.Duration // between two reports without sessions; default 60 s
+	Refused      time.Duration // between two reports of refusals; default 20 s
 }
 
 func (t Timing) withDefaults() Timing {
 	for field, d := range map[*time.Duration]time.Duration{
 		&t.FirstMessage: 10 * time.Second, &t.CSRWait: 5 * time.Second, &t.OfferLinger: 30 * time.Second,
 		&t.Bootstrap: time.Minute, &t.Redeem: 45 * time.Second, &t.Check: 10 * time.Second,
-		&t.Report: time.Second, &t.Idle: time.Minute,
+		&t.Report: time.Second, &t.Idle: time.Minute, &t.Refused: 20 * time.Second,
 	} {
 		if *field <= 0 {
 			*field = d
@@ -57,9 +59,11 @@ type Options struct {
 	Version     string
 	// MaxStaleness is how old the snapshot may be for new sessions; live ones may go on for twice as long.
 	MaxStaleness time.Duration
-	Metrics      *metrics.Metrics
-	Logger       hclog.Logger
-	Timing       Timing
+	// Refused counts what is refused here, for the audit trail; it may be nil.
+	Refused *refused.Table
+	Metrics *metrics.Metrics
+	Logger  hclog.Logger
+	Timing  Timing
 }
 
 // Bounds of what the desk remembers and lets through.
@@ -126,6 +130,7 @@ func (d *Desk) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { d.reports.run(ctx) })
+	wg.Go(func() { d.tellRefusals(ctx) })
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {

@@ -15,12 +15,13 @@ type Refusal struct {
 	RetryAfter time.Duration
 	// About says for the log whom it concerns, as far as that is known: key and value in turn.
 	About []any
+	cause error
 }
 
 func (r *Refusal) Error() string { return r.Err.Error() }
 
-// Unwrap makes the catalogue's error reachable with errors.As.
-func (r *Refusal) Unwrap() error { return r.Err }
+// Unwrap makes the catalogue's error reachable with errors.As, and that it was Vault which refused.
+func (r *Refusal) Unwrap() []error { return []error{r.Err, r.cause} }
 
 // Passing reports whether the same request can succeed later.
 func (r *Refusal) Passing() bool { return r.RetryAfter > 0 }
@@ -35,7 +36,7 @@ func refuse(err error) *Refusal {
 	if !errors.As(err, &e) {
 		e = apitype.Errorf(apitype.Internal, "an unexpected error, see the edge's log")
 	}
-	return &Refusal{Err: e, RetryAfter: problem.RetryAfter(e.Code)}
+	return &Refusal{Err: e, cause: err, RetryAfter: problem.RetryAfter(e.Code)}
 }
 
 func refusef(code apitype.Code, format string, args ...any) *Refusal {

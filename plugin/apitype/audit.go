@@ -60,6 +60,9 @@ type EventsRequest struct {
 	EntityID   string
 	AgentID    string
 	Action     string
+	SourceIP   string
+	Pool       string // name or id
+	Tenant     string // on the tenantless path; a tenant's path goes before it
 	Since      string // RFC 3339
 	Until      string // RFC 3339
 	Limit      int    // default 100, at most 1000

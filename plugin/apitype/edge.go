@@ -57,10 +57,25 @@ type ReportRequest struct {
 	Revision string          `json:"revision"` // of the snapshot it decides by
 	Live     int             `json:"live"`     // sessions open now
 	Sessions []SessionReport `json:"sessions,omitempty"`
+	// Refusals are those of the edge itself, which Vault was not asked about, since the last report.
+	Refusals []Refusal `json:"refusals,omitempty"`
 }
 
 // MaxSessionReports is how many session reports one request may carry.
 const MaxSessionReports = 256
+
+// Bounds of Refusals.
+const (
+	MaxRefusals     = 256
+	MaxRefusalCount = 1 << 40
+)
+
+// Refusal is how often one source was refused for one reason.
+type Refusal struct {
+	SourceIP string `json:"source_ip"` // address, IPv6 /64, "other" for what did not fit, "" when it is not known
+	Code     Code   `json:"code"`
+	Count    int64  `json:"count"`
+}
 
 // SessionReport tells that an agent was seen with a leaf. Description and Capabilities travel only when the last answer
 // for the agent had StateWanted.

@@ -121,7 +121,7 @@ func (c *Client) Events(ctx context.Context, in apitype.EventsRequest) (*apitype
 	q := url.Values{}
 	for k, v := range map[string]string{
 		"entity_type": in.EntityType, "entity_id": in.EntityID, "agent_id": in.AgentID, "action": in.Action,
-		"since": in.Since, "until": in.Until, "cursor": in.Cursor,
+		"source_ip": in.SourceIP, "pool": in.Pool, "tenant": in.Tenant, "since": in.Since, "until": in.Until, "cursor": in.Cursor,
 	} {
 		if v != "" {
 			q.Set(k, v)
