@@ -97,6 +97,8 @@ func TestWhatThePluginsPageTellsWorks(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	w.must("OLD_VERSION=$VERSION")
+	w.replace("/var/log/vault/audit.log", w.vault.AuditLog())
+	drill := &drill{world: w}
 	_, all := page(t, "plugin/README.md")
 	for _, b := range all {
 		switch b.kind {
@@ -105,7 +107,20 @@ func TestWhatThePluginsPageTellsWorks(t *testing.T) {
 		case "upgrade":
 			b.kind = "run"
 		}
-		w.do(b)
+		switch b.name {
+		case "backup":
+			drill.before()
+			w.do(b)
+			drill.since()
+		case "enrolled since":
+			w.do(b)
+			drill.after()
+		default:
+			w.do(b)
+		}
+	}
+	if !drill.done {
+		t.Error("the page has no drill")
 	}
 	if out := w.must("vault plugin list -detailed secret; vault secrets list; vault policy list; vault auth list"); strings.Contains(out, "ampora") || strings.Contains(out, "approle") {
 		t.Errorf("something is left after uninstalling:\n%s", out)
