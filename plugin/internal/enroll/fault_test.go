@@ -16,9 +16,12 @@ import (
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/authority"
+	"github.com/ampora/ampora/plugin/internal/configuration"
 	"github.com/ampora/ampora/plugin/internal/enroll"
 	"github.com/ampora/ampora/plugin/internal/epoch"
 	"github.com/ampora/ampora/plugin/internal/feed"
+	"github.com/ampora/ampora/plugin/internal/group"
+	"github.com/ampora/ampora/plugin/internal/named"
 	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
@@ -30,7 +33,9 @@ import (
 type world struct {
 	t *testing.T
 	*enroll.Enroller
-	storage *storetest.Faulty
+	groups         *group.Groups
+	configurations *configuration.Configurations
+	storage        *storetest.Faulty
 }
 
 // newWorld starts a process; nothing runs in the background, so operations can be counted.
@@ -40,18 +45,21 @@ func newWorld(t *testing.T, storage *storetest.Faulty) *world {
 	w := &world{t: t, storage: storage, Enroller: &enroll.Enroller{
 		Store: rows, Locks: locks, Log: log, Now: time.Now,
 		Settings: settings.New(rows, log, time.Now), Authority: authority.New(rows, log, time.Now),
-		Epoch: epoch.New(rows, log, locks, time.Now), HoldGroup: holdGroup,
+		Epoch:     epoch.New(rows, log, locks, time.Now),
 		Unsettled: func(string, error) {},
 	}}
-	w.Pools = &pool.Pools{Store: rows, Locks: locks, Log: log, Settings: w.Settings, Epoch: w.Epoch, Now: time.Now, HoldGroup: holdGroup}
+	ground := named.Ground{Store: rows, Log: log, Locks: locks, Settings: w.Settings, Now: time.Now}
+	w.configurations = configuration.New(ground)
+	w.groups = group.New(ground, w.configurations)
+	w.HoldGroup, w.HoldConfiguration, w.ConfigurationOf = w.groups.Hold, w.configurations.Hold, w.groups.Configuration
+	w.Pools = &pool.Pools{Store: rows, Locks: locks, Log: log, Settings: w.Settings, Epoch: w.Epoch, Now: time.Now, HoldGroup: w.groups.Hold}
+	w.groups.ReferredBy(w.Pools.InGroup, w.TokensInGroup, w.AgentsInGroup)
+	w.configurations.ReferredBy(w.AgentsWithConfiguration)
 	w.Feed = feed.New(t.Context(), feed.Sources{Revoked: w.Revoked, Now: time.Now,
 		Issuers:  func(context.Context) ([]apitype.SyncIssuer, error) { return nil, nil },
 		Settings: func(context.Context) (apitype.SyncSettings, error) { return apitype.SyncSettings{}, nil }})
 	return w
 }
-
-// holdGroup takes any group for one that is there.
-func holdGroup(context.Context, string, string) (func(), error) { return func() {}, nil }
 
 var operator = audit.Origin{Actor: apitype.Actor{DisplayName: "operator"}, RequestID: "request"}
 
@@ -86,6 +94,8 @@ func (w *world) recover() {
 	w.must(w.Authority.Settle(w.t.Context()))
 	w.must(w.Epoch.Settle(w.t.Context()))
 	w.must(w.Pools.Settle(w.t.Context()))
+	w.must(w.configurations.Sweep(w.t.Context()))
+	w.must(w.groups.Sweep(w.t.Context()))
 	w.must(w.Sweep(w.t.Context()))
 }
 
@@ -124,8 +134,11 @@ type fixture struct {
 func prepare(w *world, redeemed bool) *fixture {
 	w.configure()
 	f := &fixture{}
-	var err error
-	f.issued, err = w.Issue(w.t.Context(), operator, apitype.TokenIssueRequest{})
+	body := "one"
+	_, err := w.configurations.Write(w.t.Context(), operator, "", "base", apitype.ConfigurationRequest{Body: &body})
+	w.must(err)
+	makeGroup(w, "web")
+	f.issued, err = w.Issue(w.t.Context(), operator, apitype.TokenIssueRequest{Group: "web"})
 	w.must(err)
 	f.redeem = apitype.RedeemRequest{Token: f.issued.Token, CSR: newCSR(w.t), IdempotencyKey: "0123456789abcdef"}
 	if redeemed {
@@ -133,6 +146,11 @@ func prepare(w *world, redeemed bool) *fixture {
 		w.must(err)
 	}
 	return f
+}
+
+func makeGroup(w *world, name string) {
+	_, err := w.groups.Write(w.t.Context(), operator, "", name, apitype.GroupRequest{})
+	w.must(err)
 }
 
 // transition is one state change and how to tell that it happened.
@@ -151,7 +169,8 @@ func transitions() []transition {
 		a, _ := w.Agent(w.t.Context(), "", f.identity.AgentID)
 		return a
 	}
-	group := "blue"
+	group, configuration := "blue", "base"
+	makeBlue := func(w *world, _ *fixture) { makeGroup(w, group) }
 	return []transition{
 		{
 			name: "issue",
@@ -203,9 +222,24 @@ func transitions() []transition {
 			events: map[string]int{apitype.ActionTokenRedeemed: 1, apitype.ActionCertificateIssued: 1},
 		},
 		{
-			name: "update an agent", redeemed: true,
+			name: "update an agent", redeemed: true, before: makeBlue,
 			run: func(w *world, f *fixture) error {
-				_, err := w.UpdateAgent(w.t.Context(), operator, "", f.identity.AgentID, apitype.AgentUpdateRequest{Group: &group})
+				_, err := w.UpdateAgent(w.t.Context(), operator, "", f.identity.AgentID, apitype.AgentUpdateRequest{Group: &group, Configuration: &configuration})
+				return err
+			},
+			happened: func(w *world, f *fixture) bool {
+				a := state(w, f)
+				if (a.Group == group) != (a.Configuration == configuration) {
+					w.t.Fatalf("half changed: %+v", a)
+				}
+				return a.Group == group
+			},
+			events: map[string]int{apitype.ActionAgentUpdated: 1},
+		},
+		{
+			name: "assign an agent", redeemed: true, before: makeBlue,
+			run: func(w *world, f *fixture) error {
+				_, err := w.Assign(w.t.Context(), operator, "", apitype.AssignRequest{AgentIDs: []string{f.identity.AgentID}, Group: group})
 				return err
 			},
 			happened: func(w *world, f *fixture) bool { return state(w, f).Group == group },
