@@ -34,7 +34,10 @@ func (b *backend) pathsPools() []*framework.Path {
 		{
 			Pattern:      "pools/" + segment("pool") + "/admin/issue$",
 			DisplayAttrs: display("pool-tokens-with-secret"),
-			Fields: with(issue, map[string]*framework.FieldSchema{
+			Fields: with(pool, map[string]*framework.FieldSchema{
+				"ttl":          issue["ttl"],
+				"count":        issue["count"],
+				"holder_label": {Type: framework.TypeString, Description: "The label, as the secret's holder asks for it."},
 				"admin_secret": {Type: framework.TypeString, Description: "The pool's admin secret.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 				"source_ip":    {Type: framework.TypeString, Description: "Address of the secret's holder, as the edge saw it."},
 			}),

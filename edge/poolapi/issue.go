@@ -53,8 +53,7 @@ func (h *Handler) issue(ctx context.Context, a asked) (*apitype.PoolIssueRespons
 		defer leave()
 	}
 	out, err := h.Issuer.IssueWithSecret(ctx, a.pool, apitype.PoolAdminIssueRequest{
-		PoolIssueRequest: apitype.PoolIssueRequest{TTL: a.ttl, Label: a.label, Count: a.count},
-		AdminSecret:      a.secret.Reveal(), SourceIP: text(a.from),
+		AdminSecret: a.secret.Reveal(), TTL: a.ttl, HolderLabel: a.label, Count: a.count, SourceIP: text(a.from),
 	})
 	if err == nil {
 		h.verdicts.Put(key, nil, verdictTTL)

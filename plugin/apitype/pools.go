@@ -41,8 +41,12 @@ type PoolIssueRequest struct {
 
 // PoolAdminIssueRequest is the same from a holder of the pool's admin secret, as an edge passes it on.
 type PoolAdminIssueRequest struct {
-	PoolIssueRequest
 	AdminSecret string `json:"admin_secret"`
+	TTL         int64  `json:"ttl,omitempty"`
+	// HolderLabel is the label. It has a name of its own because Vault's audit log shows the requests of those as well who
+	// have no good secret, and a label that operators give is readable there.
+	HolderLabel string `json:"holder_label,omitempty"`
+	Count       *int64 `json:"count,omitempty"`
 	SourceIP    string `json:"source_ip,omitempty"` // of the holder, as the edge saw it
 }
 

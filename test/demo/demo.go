@@ -16,18 +16,23 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/ampora/ampora/test/proc"
+	"github.com/ampora/ampora/test/standin"
 	"github.com/ampora/ampora/test/vaulttest"
 )
 
 // limit is how long it may take, builds apart.
 const limit = time.Minute
 
-func main() { os.Exit(run()) }
+func main() {
+	standin.Main()
+	os.Exit(run())
+}
 
 func run() int {
 	// SIGPIPE too: when whoever reads us has had enough, Vault and the files still go.
@@ -81,8 +86,12 @@ func (d *demo) whole() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, vault.Stop()) }()
+	standIns, err := standin.Dir(filepath.Join(dir, ".stand-ins"), "curl")
+	if err != nil {
+		return err
+	}
 	d.dir = dir
-	d.env = append(append(clean(os.Environ()), vault.Env()...), "HOME="+dir, "PATH="+bin+":"+os.Getenv("PATH"),
+	d.env = append(append(clean(os.Environ()), vault.Env()...), "HOME="+dir, "PATH="+bin+":"+os.Getenv("PATH")+":"+standIns,
 		"PLUGINS="+vault.PluginDir, "AUDIT_LOG="+vault.AuditLog())
 
 	d.say("Ampora on Vault, from nothing to an agent on mutual TLS. What follows a \"$\" is run as it stands,")

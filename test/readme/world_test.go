@@ -3,11 +3,7 @@ package readme
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/test/proc"
+	"github.com/ampora/ampora/test/standin"
 	"github.com/ampora/ampora/test/vaulttest"
 )
 
@@ -29,83 +26,8 @@ import (
 const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
-	switch filepath.Base(os.Args[0]) {
-	case "curl":
-		os.Exit(curl(os.Args[1:]))
-	case "jq":
-		os.Exit(jq(os.Args[1:]))
-	}
+	standin.Main()
 	os.Exit(m.Run())
-}
-
-// words are the values of a flag that may be given more than once.
-type words []string
-
-func (w *words) String() string         { return strings.Join(*w, " ") }
-func (w *words) Set(value string) error { *w = append(*w, value); return nil }
-
-// curl does for the pages' sake where there is no real one.
-func curl(args []string) int {
-	flags := flag.NewFlagSet("curl", flag.ContinueOnError)
-	strict, insecure := flags.Bool("fsS", false, ""), flags.Bool("sk", false, "")
-	flags.Bool("sS", false, "")
-	flags.Int("retry", 0, "")
-	method, body, ca := flags.String("X", http.MethodGet, ""), flags.String("d", "", ""), flags.String("cacert", "", "")
-	var headers words
-	flags.Var(&headers, "H", "")
-	if err := flags.Parse(args); err != nil {
-		return 2
-	}
-	req, err := http.NewRequest(*method, flags.Arg(0), strings.NewReader(*body))
-	if err != nil {
-		return 3
-	}
-	for _, header := range headers {
-		if file, found := strings.CutPrefix(header, "@"); found {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				return 26
-			}
-			header = strings.TrimSpace(string(raw))
-		}
-		if name, value, found := strings.Cut(header, ": "); found {
-			req.Header.Set(name, value)
-		}
-	}
-	config := &tls.Config{InsecureSkipVerify: *insecure} // what -k means
-	if *ca != "" {
-		raw, err := os.ReadFile(*ca)
-		if err != nil {
-			return 77
-		}
-		config.RootCAs = x509.NewCertPool()
-		config.RootCAs.AppendCertsFromPEM(raw)
-	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: config}}
-	resp, err := client.Do(req)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 7
-	}
-	defer resp.Body.Close()
-	if *strict && resp.StatusCode >= 400 {
-		fmt.Fprintln(os.Stderr, "curl: (22) The requested URL returned error:", resp.StatusCode)
-		return 22
-	}
-	if _, err := io.Copy(os.Stdout, resp.Body); err != nil {
-		return 23
-	}
-	return 0
-}
-
-// jq likewise: -r .field
-func jq(args []string) int {
-	var fields map[string]any
-	if len(args) != 2 || args[0] != "-r" || json.NewDecoder(os.Stdin).Decode(&fields) != nil {
-		return 2
-	}
-	fmt.Println(fields[strings.TrimPrefix(args[1], ".")])
-	return 0
 }
 
 // world is the reader's: a Vault, a machine with folders, and what runs on it.
@@ -135,15 +57,9 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, dir: t.TempDir(), background: map[string]*proc.Child{}, listen: freePort(t), admin: freePort(t)}
 	w.vault = vaulttest.Start(t, vaulttest.WithTLS())
 	path := bin + ":" + filepath.Join(bin, "tools") + ":" + os.Getenv("PATH")
-	must(t, os.Mkdir(filepath.Join(w.dir, "stand-ins"), 0o700))
-	for _, program := range []string{"curl", "jq"} {
-		if _, err := exec.LookPath(program); err != nil {
-			self, err := os.Executable()
-			must(t, err)
-			must(t, os.Symlink(self, filepath.Join(w.dir, "stand-ins", program)))
-		}
-	}
-	path += ":" + filepath.Join(w.dir, "stand-ins")
+	standIns, err := standin.Dir(filepath.Join(w.dir, "stand-ins"), "curl", "jq")
+	must(t, err)
+	path += ":" + standIns
 	w.env = append(append(environment(), w.vault.Env()...), "PATH="+path, "HOME="+w.dir)
 	w.replace(
 		"https://vault.example.com:8200", w.vault.Addr,

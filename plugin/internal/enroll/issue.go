@@ -157,7 +157,8 @@ func (e *Enroller) IssueWithSecret(ctx context.Context, origin audit.Origin, ten
 	if source.IsValid() {
 		origin.SourceIP = formatSource(source)
 	}
-	return e.issueFrom(ctx, origin, in.PoolIssueRequest, "admin_secret", func() (pool.View, error) {
+	request := apitype.PoolIssueRequest{TTL: in.TTL, Label: in.HolderLabel, Count: in.Count}
+	return e.issueFrom(ctx, origin, request, "admin_secret", func() (pool.View, error) {
 		return e.Pools.Authenticate(ctx, tenant, poolRef, in.AdminSecret)
 	})
 }
