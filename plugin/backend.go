@@ -151,7 +151,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 // initialize must be quick, for the unsealing of the whole Vault waits for it.
 func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
 	if b.WriteSafeReplicationState() {
-		b.upkeep.start()
+		b.upkeep.tick()
 		b.trail.tick()
 	}
 	b.feed.Warm()
@@ -159,7 +159,9 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 }
 
 func (b *backend) periodic(context.Context, *logical.Request) error {
-	b.upkeep.tick()
+	if b.WriteSafeReplicationState() {
+		b.upkeep.tick()
+	}
 	b.trail.tick()
 	return nil
 }
@@ -168,6 +170,7 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 func (b *backend) clean(ctx context.Context) {
 	b.trail.end(ctx)
 	b.end()
+	b.upkeep.stop()
 }
 
 // invalidate hears of rows that another node wrote.

@@ -11,20 +11,25 @@ import (
 )
 
 const (
-	sweepEvery   = time.Hour
-	sweepTimeout = 30 * time.Minute
+	sweepEvery    = time.Hour
+	sweepTimeout  = 2 * time.Hour
+	finishTimeout = 30 * time.Minute
+	stopTimeout   = 3 * time.Second
 )
 
 // upkeep finishes in the background what requests left: it settles single agents soon after a storage fault, and sweeps
-// everything once after each start and then every hour. It never works inside Initialize or a request.
+// everything once after each start and then every hour. It never works inside Initialize or a request. A sweep may take long,
+// and nothing else waits for it.
 type upkeep struct {
 	backend *backend
 	now     func() time.Time
+	running sync.WaitGroup
 
-	mu      sync.Mutex
-	running bool
-	swept   time.Time
-	agents  map[string]bool // committed but not settled
+	mu        sync.Mutex
+	finishing bool
+	sweeping  bool
+	swept     time.Time
+	agents    map[string]bool // committed but not settled
 }
 
 func newUpkeep(b *backend, now func() time.Time) *upkeep {
@@ -39,48 +44,74 @@ func (u *upkeep) unsettled(agentID string, err error) {
 	u.agents[agentID] = true
 }
 
-// start begins the first sweep.
-func (u *upkeep) start() { u.tick() }
-
-// tick begins what is due, unless the last run still goes on.
+// tick begins what is due, unless the last run of it still goes on.
 func (u *upkeep) tick() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.running {
+	if u.backend.life.Err() != nil {
 		return
 	}
-	due := u.swept.IsZero() || u.now().Sub(u.swept) >= sweepEvery
-	if !due && len(u.agents) == 0 && !u.backend.log.Untold() {
-		return
+	if !u.finishing && (len(u.agents) > 0 || u.backend.log.Untold()) {
+		agents := u.agents
+		u.agents, u.finishing = map[string]bool{}, true
+		u.running.Go(func() { u.finish(agents) })
 	}
-	agents := u.agents
-	u.agents, u.running = map[string]bool{}, true
-	go u.run(agents, due)
+	if !u.sweeping && (u.swept.IsZero() || u.now().Sub(u.swept) >= sweepEvery) {
+		u.sweeping = true
+		u.running.Go(u.sweepAll)
+	}
 }
 
-func (u *upkeep) run(agents map[string]bool, sweep bool) {
-	ctx, cancel := context.WithTimeout(u.backend.life, sweepTimeout)
+// stop waits for what runs, which the end of the mount's life has ended, but not for a storage that hangs: Vault waits here
+// before it seals, or puts back a backup. What would still be written afterwards was decided on what is no longer there.
+func (u *upkeep) stop() {
+	ended := make(chan struct{})
+	u.mu.Lock() // a tick that is under way has begun what it begins, and later ones begin nothing
+	go func() {
+		u.running.Wait()
+		close(ended)
+	}()
+	u.mu.Unlock()
+	select {
+	case <-ended:
+	case <-time.After(stopTimeout):
+		u.backend.Logger().Warn("upkeep still waits for storage while the mount ends")
+	}
+}
+
+// finish settles agents and stores records that could not be told.
+func (u *upkeep) finish(agents map[string]bool) {
+	ctx, cancel := context.WithTimeout(u.backend.life, finishTimeout)
 	defer cancel()
 	for id := range agents {
 		if err := u.guarded(ctx, func(ctx context.Context) error { return u.backend.enroll.Settle(ctx, id) }); err != nil {
 			u.unsettled(id, err)
 		}
 	}
-	err := u.guarded(ctx, u.backend.log.Retell)
-	if sweep {
-		err = errors.Join(err, u.sweep(ctx))
+	if err := u.guarded(ctx, u.backend.log.Retell); err != nil {
+		u.backend.Logger().Warn("events wait to be stored; trying again within a minute", "error", err)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.running = false
+	u.finishing = false
+}
+
+func (u *upkeep) sweepAll() {
+	ctx, cancel := context.WithTimeout(u.backend.life, sweepTimeout)
+	defer cancel()
+	err := u.sweep(ctx)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sweeping = false
 	switch {
+	case u.backend.life.Err() != nil: // the next process sweeps
 	case errors.Is(err, &apitype.Error{Code: apitype.OutcomeUnknown}) || err != nil && ctx.Err() != nil:
 		u.backend.Logger().Warn("the sweep did not finish; trying again within a minute", "error", err)
 		u.swept = time.Time{}
 	case err != nil: // again in a minute would be the same
 		u.backend.Logger().Error("the sweep left something out; trying again within an hour", "error", err)
 		u.swept = u.now()
-	case sweep:
+	default:
 		u.swept = u.now()
 	}
 }

@@ -161,27 +161,6 @@ func (e *Enroller) putBatch(ctx context.Context, row *batchRow) error {
 	return err
 }
 
-// sweepBatch stores the record of a batch, and removes it when its tokens have been expired for long enough.
-func (e *Enroller) sweepBatch(ctx context.Context, id string) error {
-	row, err := get[batchRow](ctx, e, store.BatchPrefix, id)
-	if err != nil || row == nil {
-		return err
-	}
-	if err := e.Log.Ensure(ctx, row.Each.Record); err != nil {
-		return err
-	}
-	if e.Now().Before(row.Each.ExpiresAt.Add(tokenGrace)) {
-		return nil
-	}
-	if err := e.Store.Delete(ctx, store.Sharded(store.BatchPrefix, id)); err != nil {
-		return err
-	}
-	e.batches.mu.Lock()
-	defer e.batches.mu.Unlock()
-	e.batches.remove(id)
-	return nil
-}
-
 // Forget drops what is remembered of batches and of how many tokens are outstanding, because rows changed behind our back.
 func (e *Enroller) Forget() {
 	e.batches.mu.Lock()

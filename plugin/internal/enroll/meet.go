@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -38,6 +39,7 @@ type Enroller struct {
 
 	batches batches
 	tallies tallies
+	swept   atomic.Bool // see Sweep
 }
 
 // met is what storage knows of one agent and the token that became it, or may. Each part may be nil.

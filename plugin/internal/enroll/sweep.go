@@ -7,81 +7,136 @@ import (
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/pace"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
-// stepSize and stepPause keep a sweep from crowding out requests.
-const (
-	stepSize  = 256
-	stepPause = 20 * time.Millisecond
-)
-
-// Sweep meets every row once, so that nothing a crash left half-told stays so, and removes what has outlived its use:
-// expired tokens after a day, agents agent_retention after their last leaf, tombstones when neither leaf nor token could be
-// valid any more. It works in steps. A row that cannot be read is left out and told of at the end; a fault of the storage
-// ends the sweep.
+// Sweep looks at every row once, stores the records that are not stored yet, and removes what has outlived its use: expired
+// tokens after a day, agents agent_retention after their last leaf, tombstones when neither leaf nor token could be valid any
+// more. Until one has come to its end it also finishes everything else that a crash before this process left half-told; what
+// happens later is met soon after (see Unsettled).
+//
+// It works in small steps with rests in between. A row that cannot be read is left out and told of at the end; a fault of the
+// storage ends the sweep.
 func (e *Enroller) Sweep(ctx context.Context) error {
 	cfg, err := e.Settings.Get(ctx)
 	if err != nil {
 		return err
 	}
-	retention := time.Duration(cfg.AgentRetention) * time.Second
-	left, first := 0, error(nil)
+	ctx = store.InPassing(ctx)
+	s := &sweep{Enroller: e, first: !e.swept.Load(), retention: time.Duration(cfg.AgentRetention) * time.Second}
 	for _, part := range []struct {
 		prefix string
-		visit  func(id string) error
+		visit  func(ctx context.Context, id string) error
 	}{
-		{store.TokenPrefix, func(id string) error { return e.sweepToken(ctx, id) }},
-		{store.BatchPrefix, func(id string) error { return e.sweepBatch(ctx, id) }},
-		{store.AgentPrefix, func(id string) error { return e.sweepAgent(ctx, id, retention) }},
-		{store.RevokedPrefix, func(id string) error { return e.sweepRevoked(ctx, id) }},
+		{store.TokenPrefix, s.token},
+		{store.BatchPrefix, s.batch},
+		{store.AgentPrefix, s.agent},
+		{store.RevokedPrefix, s.revoked},
 	} {
-		n := 0
 		err := e.Store.Walk(ctx, part.prefix, "", func(id string) (bool, error) {
-			if n++; n%stepSize == 0 {
-				select {
-				case <-ctx.Done():
-					return false, ctx.Err()
-				case <-time.After(stepPause):
-				}
+			if err := s.pace.Step(ctx); err != nil {
+				return false, err
 			}
-			err := part.visit(id)
-			if err == nil || unknownOutcome(err) || ctx.Err() != nil {
-				return true, err
-			}
-			if left++; first == nil {
-				first = err
-			}
-			return true, nil
+			return true, s.leaveOut(ctx, part.visit(ctx, id))
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if left > 0 {
-		return fmt.Errorf("%d rows were left out, the first: %w", left, first)
+	if s.left > 0 {
+		return fmt.Errorf("%d rows were left out, the first: %w", s.left, s.why)
+	}
+	e.swept.Store(true)
+	return nil
+}
+
+// sweep is one run.
+type sweep struct {
+	*Enroller
+	pace      pace.Pace
+	first     bool          // of this process that comes to its end
+	retention time.Duration // of agents
+	left      int           // rows that were left out
+	why       error         // the first of them was
+}
+
+// leaveOut counts a row that cannot be read, and answers what ends the whole sweep.
+func (s *sweep) leaveOut(ctx context.Context, err error) error {
+	if err == nil || unknownOutcome(err) || ctx.Err() != nil {
+		return err
+	}
+	if s.left++; s.why == nil {
+		s.why = err
 	}
 	return nil
 }
 
-func (e *Enroller) sweepToken(ctx context.Context, id string) error {
-	m, release, err := e.metToken(ctx, "", id)
+func (s *sweep) token(ctx context.Context, id string) error {
+	row, err := get[tokenRow](ctx, s.Enroller, store.TokenPrefix, id)
+	switch {
+	case err != nil || row == nil:
+		return err
+	case !s.Now().Before(row.ExpiresAt.Add(tokenGrace)):
+		return s.removeToken(ctx, row)
+	case !s.first:
+		return s.Log.Ensure(ctx, row.Record)
+	}
+	_, release, err := s.metToken(ctx, "", id)
 	switch apitype.CodeOf(err) {
 	case apitype.TokenUnknown, apitype.TokenRedeemed:
 		return nil // settled just now
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		release()
 	}
-	defer release()
-	if e.Now().Before(m.token.ExpiresAt.Add(tokenGrace)) {
-		return nil
-	}
-	return e.Store.Delete(ctx, store.Sharded(store.TokenPrefix, id))
+	return err
 }
 
-func (e *Enroller) sweepAgent(ctx context.Context, id string, retention time.Duration) error {
-	m, release, err := e.metAgent(ctx, "", id)
+// removeToken removes the row of a token that expired long ago, whether or not it made an agent.
+func (e *Enroller) removeToken(ctx context.Context, row *tokenRow) error {
+	defer e.Locks.Agent(row.AgentID, row.Pool.ID)()
+	row, err := get[tokenRow](ctx, e, store.TokenPrefix, row.TokenID) // it may have been revoked since
+	if err != nil || row == nil {
+		return err
+	}
+	if err := e.Log.Ensure(ctx, row.Record); err != nil {
+		return err
+	}
+	return e.Store.Delete(ctx, store.Sharded(store.TokenPrefix, row.TokenID))
+}
+
+// batch stores the record of a batch, and removes it when its tokens have been expired for long enough.
+func (s *sweep) batch(ctx context.Context, id string) error {
+	row, err := get[batchRow](ctx, s.Enroller, store.BatchPrefix, id)
+	if err != nil || row == nil {
+		return err
+	}
+	if err := s.Log.Ensure(ctx, row.Each.Record); err != nil {
+		return err
+	}
+	if s.Now().Before(row.Each.ExpiresAt.Add(tokenGrace)) {
+		return nil
+	}
+	if err := s.Store.Delete(ctx, store.Sharded(store.BatchPrefix, id)); err != nil {
+		s.Forget() // it may be gone
+		return err
+	}
+	s.batches.mu.Lock()
+	defer s.batches.mu.Unlock()
+	s.batches.remove(id)
+	return nil
+}
+
+func (s *sweep) agent(ctx context.Context, id string) error {
+	row, err := get[agentRow](ctx, s.Enroller, store.AgentPrefix, id)
+	if err != nil || row == nil {
+		return err
+	}
+	if !s.outlived(row) && !s.first {
+		return s.Log.Ensure(ctx, row.Record)
+	}
+	m, release, err := s.metAgent(ctx, "", id)
 	if apitype.CodeOf(err) == apitype.AgentUnknown {
 		return nil
 	}
@@ -89,21 +144,33 @@ func (e *Enroller) sweepAgent(ctx context.Context, id string, retention time.Dur
 		return err
 	}
 	defer release()
-	end := m.agent.Leaf.NotAfter.Add(retention)
-	if e.Now().Before(end) || e.Now().Before(m.agent.TokenExpiresAt) {
+	if !s.outlived(m.agent) {
 		return nil
 	}
-	return e.bury(ctx, m, audit.NewRecord(audit.System(), e.Now(), agentEvent(m.agent, apitype.ActionAgentExpired)))
+	return s.bury(ctx, m, audit.NewRecord(audit.System(), s.Now(), agentEvent(m.agent, apitype.ActionAgentExpired)))
 }
 
-func (e *Enroller) sweepRevoked(ctx context.Context, id string) error {
-	defer e.Locks.Agent(id, "")()
-	m, err := e.meet(ctx, id, "")
+// outlived reports whether the agent's last leaf expired longer ago than agents are kept, and its token could not make it
+// again.
+func (s *sweep) outlived(row *agentRow) bool {
+	return !s.Now().Before(row.Leaf.NotAfter.Add(s.retention)) && !s.Now().Before(row.TokenExpiresAt)
+}
+
+func (s *sweep) revoked(ctx context.Context, id string) error {
+	row, err := get[revokedRow](ctx, s.Enroller, store.RevokedPrefix, id)
+	if err != nil || row == nil {
+		return err
+	}
+	if !row.Deleted && !s.first {
+		return s.Log.Ensure(ctx, row.Record)
+	}
+	defer s.Locks.Agent(id, "")()
+	m, err := s.meet(ctx, id, "")
 	if err != nil {
 		return err
 	}
-	if m.agent != nil || !m.gone() || e.Now().Before(m.revoked.KeepUntil) {
+	if m.agent != nil || !m.gone() || s.Now().Before(m.revoked.KeepUntil) {
 		return nil
 	}
-	return e.Store.Delete(ctx, store.Sharded(store.RevokedPrefix, id))
+	return s.Store.Delete(ctx, store.Sharded(store.RevokedPrefix, id))
 }

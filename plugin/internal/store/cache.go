@@ -66,16 +66,20 @@ func (c *Cache) Get(ctx context.Context, key string) (*logical.StorageEntry, err
 		return c.Storage.Get(ctx, key)
 	}
 	s := c.stripe(key)
+	look := c.rows.Get
+	if isPassing(ctx) {
+		look = c.rows.Peek
+	}
 	s.mu.Lock()
-	entry, known := c.rows.Get(key)
+	entry, known := look(key)
 	before := s.writes
 	s.mu.Unlock()
 	if known {
 		return entry, nil
 	}
 	entry, err := c.Storage.Get(ctx, key)
-	if err != nil {
-		return nil, err
+	if err != nil || isPassing(ctx) {
+		return entry, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,17 +91,17 @@ func (c *Cache) Get(ctx context.Context, key string) (*logical.StorageEntry, err
 
 // Put writes a row.
 func (c *Cache) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	return c.write(entry.Key, entry, func() error { return c.Storage.Put(ctx, entry) })
+	return c.write(ctx, entry.Key, entry, func() error { return c.Storage.Put(ctx, entry) })
 }
 
 // Delete removes a row.
 func (c *Cache) Delete(ctx context.Context, key string) error {
-	return c.write(key, nil, func() error { return c.Storage.Delete(ctx, key) })
+	return c.write(ctx, key, nil, func() error { return c.Storage.Delete(ctx, key) })
 }
 
 // write forgets the key, writes, and remembers what was written if that is certain. Callers hold the lock that guards the
 // key (see Locks and NamedLocks), so two writes of one key do not cross.
-func (c *Cache) write(key string, entry *logical.StorageEntry, write func() error) error {
+func (c *Cache) write(ctx context.Context, key string, entry *logical.StorageEntry, write func() error) error {
 	if !cacheable(key) {
 		return write()
 	}
@@ -113,7 +117,9 @@ func (c *Cache) write(key string, entry *logical.StorageEntry, write func() erro
 			return
 		}
 		delete(s.doubt, key)
-		c.rows.Add(key, entry)
+		if !isPassing(ctx) {
+			c.rows.Add(key, entry)
+		}
 	}()
 	err = write()
 	return err
