@@ -1,0 +1,47 @@
+package policies_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ampora/ampora/test/vaulttest"
+)
+
+// TestMakingAndChangingAreTwoCapabilities holds that Vault is told which of the two a write is, also when a field is wrong.
+func TestMakingAndChangingAreTwoCapabilities(t *testing.T) {
+	v := vaulttest.Start(t)
+	ready(t, v)
+	maker := holder(t, v, `path "ampora/*" { capabilities = ["create"] }`)
+	changer := holder(t, v, `# one that may change
+path "ampora/*" { capabilities = ["update"] }`)
+	type fields = map[string]any
+	odd := fields{"marker": "marker"}
+	for path, body := range map[string]struct{ good, bad fields }{
+		"groups/web":                       {fields{}, fields{"description": odd}},
+		"configurations/base":              {fields{"body": "one"}, fields{"body": odd}},
+		"pools/ci":                         {fields{}, fields{"max_outstanding": "marker"}},
+		"tenants/acme/groups/web":          {fields{"description": "one"}, fields{"configuration": odd}},
+		"tenants/acme/configurations/base": {fields{"body": "one"}, fields{"content_type": odd}},
+		"tenants/acme/pools/ci":            {fields{"leaf_ttl": "1h"}, fields{"leaf_ttl": "marker"}},
+	} {
+		path = "ampora/" + path
+		_, err := changer.Logical().WriteWithContext(t.Context(), path, body.good)
+		if err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("who may only change makes %s: %v", path, err)
+		}
+		_, err = maker.Logical().WriteWithContext(t.Context(), path, body.bad)
+		if err == nil || !strings.Contains(err.Error(), "field_invalid") || strings.Contains(err.Error(), "marker") {
+			t.Errorf("%s with a field of the wrong type: %v", path, err)
+		}
+		if _, err = maker.Logical().WriteWithContext(t.Context(), path, body.good); err != nil {
+			t.Errorf("who may make %s: %v", path, err)
+		}
+		_, err = maker.Logical().WriteWithContext(t.Context(), path, body.good)
+		if err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("who may only make changes %s: %v", path, err)
+		}
+		if _, err = changer.Logical().WriteWithContext(t.Context(), path, body.good); err != nil {
+			t.Errorf("who may change %s: %v", path, err)
+		}
+	}
+}
