@@ -1,21 +1,30 @@
 package readme
 
 import (
-	"errors"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
 	"strings"
+
+	"github.com/google/uuid"
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"google.golang.org/protobuf/proto"
 )
 
 // drill is what happens around the page's restore: what the backup knows, what it misses, and what must be true in the end.
 type drill struct {
 	*world
-	secret string // the pool's, in the backup
-	done   bool
+	done bool
 }
 
 // enrol makes an agent, whose id is then in the variable of that name, from a token in the file of that name.
 func (d *drill) enrol(name string) {
 	d.t.Helper()
-	d.must(`ampora enroll --endpoint ` + "wss://" + d.listen + `/v1/opamp --ca-file drill/ca.pem --token-file drill/` + name + ` --out drill/` + name + `.d > /dev/null
+	d.must(`ampora enroll --endpoint wss://` + d.listen + `/v1/opamp --ca-file drill/ca.pem --token-file drill/` + name + ` --out drill/` + name + `.d > /dev/null
 		` + name + `=$(ampora inspect drill/` + name + `.d/cert.pem | awk '$1 == "agent_id" { print $2 }')`)
 }
 
@@ -69,14 +78,33 @@ func (d *drill) after() {
 		d.t.Errorf("a token of the backup: %v\n%s", err, out)
 	}
 	for name, want := range map[string]string{"STAYS": "", "REVOKED": "certificate_revoked", "DELETED": "certificate_revoked", "NEWCOMER": "agent_unknown"} {
-		d.eventually("the edge's answer to "+name, func() error {
-			out, err := d.bash(`curl -sk -X POST --cert drill/` + name + `.d/cert.pem --key drill/` + name + `.d/key.pem -H 'Content-Type: application/x-protobuf' https://` + d.listen + `/v1/opamp`)
-			if err != nil || !strings.Contains(out, want) || want == "" && strings.Contains(out, "urn:ampora") {
-				return errors.New(out)
-			}
-			return nil
-		})
+		d.eventually("the edge's answer to "+name, func() error { return d.answers(name, want) })
 	}
+}
+
+// answers shows an agent's certificate to the edge, which must refuse it with the code, or let it in when there is none.
+func (d *drill) answers(name, code string) error {
+	identity := filepath.Join(d.dir, "drill", name+".d")
+	pair, err := tls.LoadX509KeyPair(filepath.Join(identity, "cert.pem"), filepath.Join(identity, "key.pem"))
+	must(d.t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(d.read("drill/ca.pem")))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: patience}
+	uid := uuid.Must(uuid.NewV7())
+	message, err := proto.Marshal(&protobufs.AgentToServer{InstanceUid: uid[:], AgentDescription: &protobufs.AgentDescription{}})
+	must(d.t, err)
+	resp, err := client.Post("https://"+d.listen+"/v1/opamp", "application/x-protobuf", bytes.NewReader(message))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && code == "" != (resp.StatusCode == http.StatusOK) || !strings.Contains(string(body), code) {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	return err
 }
 
 func (d *drill) quietly(command string) string {
