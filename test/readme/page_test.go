@@ -9,12 +9,14 @@
 //	<!-- test: edge [name] -->        an edge that must become ready, and is then ended
 //	<!-- test: unit -->               a systemd unit; its ExecStart is started with its Environment, and left running
 //	<!-- test: file path -->          written to that path
+//	<!-- test: gitlab -->             a pipeline's file: linted, and its job run as a runner would; likewise github
 //	<!-- test: elsewhere where -->    run by another test
 //	<!-- test: example -->            not run; the page's text must say so
 //	<!-- output: last -->             what the block before it printed, with "..." for what was left out
 //	<!-- output: demo -->             likewise what make demo prints; or dev: 'ampora dev'
 //
-// Text between <!-- begin: name --> and <!-- end: name --> is made by 'go test ./test/readme -update'.
+// Text between <!-- begin: name --> and <!-- end: name --> is made by 'go test ./test/readme -update'; but that of clicks is written by
+// hand, and each of its commands is run.
 package readme
 
 import (
