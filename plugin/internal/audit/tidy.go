@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ampora/ampora/plugin/internal/pace"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
@@ -28,7 +29,7 @@ func (l *Log) Tidy(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	removed, noted := 0, false
+	removed, noted, steps := 0, false, pace.Pace{}
 	for _, name := range days {
 		if name >= day(before) {
 			continue
@@ -44,6 +45,9 @@ func (l *Log) Tidy(ctx context.Context) (int, error) {
 			return removed, err
 		}
 		for _, r := range rows {
+			if err := steps.Step(ctx); err != nil {
+				return removed, err
+			}
 			if err := l.store.Delete(ctx, r.key); err != nil {
 				return removed, err
 			}

@@ -3,8 +3,8 @@ package enroll
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"sync"
 
 	"github.com/ampora/ampora/plugin/internal/store"
@@ -50,6 +50,8 @@ type batches struct {
 	rows   map[string]*batchRow
 	tokens map[string]place // by token id
 	sorted []string         // all token ids, nil when some have come or gone
+
+	version uint64 // counts what comes and goes
 }
 
 type place struct {
@@ -74,24 +76,41 @@ func (e *Enroller) inBatch(ctx context.Context, tokenID string) (*tokenRow, erro
 
 // batchTokens answers the ids of all tokens of batches in ascending order, beginning after the id 'after'.
 func (e *Enroller) batchTokens(ctx context.Context, after string) ([]string, error) {
-	b := &e.batches
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := e.loadBatches(ctx); err != nil {
+	sorted, err := e.sortedBatchTokens(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if b.sorted == nil {
-		b.sorted = make([]string, 0, len(b.tokens))
-		for id := range b.tokens {
-			b.sorted = append(b.sorted, id)
-		}
-		sort.Strings(b.sorted)
-	}
-	n, found := slices.BinarySearch(b.sorted, after)
+	n, found := slices.BinarySearch(sorted, after)
 	if found {
 		n++
 	}
-	return b.sorted[n:], nil
+	return sorted[n:], nil
+}
+
+// sortedBatchTokens sorts without holding up those who look for a token meanwhile.
+func (e *Enroller) sortedBatchTokens(ctx context.Context) ([]string, error) {
+	b := &e.batches
+	all, sorted, version, err := e.allBatchTokens(ctx)
+	if err != nil || sorted {
+		return all, err
+	}
+	slices.Sort(all)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.version == version {
+		b.sorted = all
+	}
+	return all, nil
+}
+
+func (e *Enroller) allBatchTokens(ctx context.Context) (all []string, sorted bool, version uint64, err error) {
+	b := &e.batches
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := e.loadBatches(ctx); err != nil || b.sorted != nil {
+		return b.sorted, true, b.version, err
+	}
+	return slices.Collect(maps.Keys(b.tokens)), false, b.version, nil
 }
 
 // LoadBatches reads the batches in, so that the first request need not wait for it.
@@ -107,7 +126,8 @@ func (e *Enroller) loadBatches(ctx context.Context) error {
 	if b.loaded {
 		return nil
 	}
-	b.rows, b.tokens, b.sorted = map[string]*batchRow{}, map[string]place{}, nil
+	b.rows, b.tokens = map[string]*batchRow{}, map[string]place{}
+	b.changed()
 	err := e.Store.Walk(ctx, store.BatchPrefix, "", func(id string) (bool, error) {
 		row, err := get[batchRow](ctx, e, store.BatchPrefix, id)
 		if err != nil || row == nil {
@@ -128,7 +148,7 @@ func (b *batches) add(row *batchRow) {
 	for n := range row.count() {
 		b.tokens[row.hash(n).ID()] = place{row, n}
 	}
-	b.sorted = nil
+	b.changed()
 }
 
 func (b *batches) remove(batchID string) {
@@ -140,7 +160,13 @@ func (b *batches) remove(batchID string) {
 		delete(b.tokens, row.hash(n).ID())
 	}
 	delete(b.rows, batchID)
+	b.changed()
+}
+
+// changed is said whenever a token has come or gone.
+func (b *batches) changed() {
 	b.sorted = nil
+	b.version++
 }
 
 // putBatch commits a batch. After a Put of unknown outcome memory is read in again.
