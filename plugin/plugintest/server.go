@@ -6,6 +6,7 @@ package plugintest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -148,6 +149,14 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		if err := decoder.Decode(&req.Data); err != nil && r.ContentLength != 0 {
 			respond(w, http.StatusBadRequest, map[string]any{"errors": []string{"error parsing JSON"}})
 			return
+		}
+		found, exists, err := s.Backend.HandleExistenceCheck(r.Context(), req)
+		if err != nil && !errors.Is(err, logical.ErrUnsupportedPath) {
+			respond(w, http.StatusInternalServerError, map[string]any{"errors": []string{"internal error"}})
+			return
+		}
+		if found && !exists {
+			req.Operation = logical.CreateOperation
 		}
 	}
 	resp, err := s.Backend.HandleRequest(r.Context(), req)
