@@ -365,3 +365,21 @@ func TestAReportIsAnsweredWithTheConfiguration(t *testing.T) {
 	is("")
 	m.ok(remove, "tenants/acme/configurations/base", nil)
 }
+
+func TestUnderHardTenancyGroupsAndConfigurationsBelongToATenant(t *testing.T) {
+	m := newMount(t)
+	m.group("", "web", nil)
+	m.configuration("", "base", data{"body": "one"})
+	m.group("acme", "web", nil)
+	e := m.no(apitype.InUse, write, "config", data{"tenancy": "hard"})
+	if !strings.Contains(e.Detail, "1 group") || !strings.Contains(e.Detail, "1 configuration") {
+		t.Error(e)
+	}
+	m.ok(remove, "groups/web", nil)
+	m.ok(remove, "configurations/base", nil)
+	m.ok(write, "config", data{"tenancy": "hard"})
+	m.no(apitype.TenantRequired, write, "groups/web", nil)
+	m.no(apitype.TenantRequired, write, "configurations/base", data{"body": "one"})
+	m.configuration("acme", "base", data{"body": "one"})
+	m.group("acme", "web", data{"configuration": "base"})
+}
