@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"encoding/base64"
 	"hash/maphash"
 	"iter"
 	"maps"
@@ -325,13 +326,16 @@ func (w wanted) inTime(seq uint64, m *mark) bool {
 	return t >= w.since && (w.until == 0 || t <= w.until)
 }
 
+// formatID spells a record's id in 22 characters, since the keys of rows name several.
+func formatID(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
 // parseID reads a record's id, and reports whether it is spelled as NewRecord spells them. Any other has a stand-in.
 func parseID(text string) (id uuid.UUID, canonical bool) {
-	id, err := uuid.Parse(text)
-	if err != nil || id.String() != text {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(raw) != len(id) {
 		return uuid.NewSHA1(uuid.NameSpaceOID, []byte(text)), false
 	}
-	return id, true
+	return uuid.UUID(raw), true
 }
 
 func seqTime(seq uint64) time.Time { return time.UnixMicro(int64(seq)) }

@@ -2,30 +2,38 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ampora/ampora/plugin/internal/store"
+	"github.com/ampora/ampora/plugin/internal/together"
 	"github.com/google/uuid"
-	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// maxTogether is how many records one row may hold. Its key names them all, and must be short enough for every storage
+	// that Vault has: one whose keys are files allows 255 characters.
+	maxTogether = 10
+	// maxWriters is how many rows are written at a time.
+	maxWriters = 2
 )
 
 // Log stores records and reads them back. It is safe for concurrent use.
 //
-// A row's key is event/<day>/<sequence>.<id>, with further ids where records were written together (see writes). The
-// sequence is given when the row is written (microseconds since 1970, raised until it is new), so keys are in the order of
-// telling and a reader that follows misses nothing.
+// A row's key is event/<day>/<sequence>.<id>, with further ids where records were written together. The sequence is given
+// when the row is written (microseconds since 1970, raised until it is new), so keys are in the order of telling and a reader
+// that follows misses nothing.
 type Log struct {
 	store *store.Store
 	now   func() time.Time
 
-	writes   writes
-	ensuring singleflight.Group // by record id
-
-	index *index
+	writes *together.Writes[*Record]
+	index  *index
 
 	load sync.Mutex // held while the keys are read in; taken before mu
 
@@ -35,6 +43,7 @@ type Log struct {
 	stored    map[uuid.UUID]struct{} // ids of records known to be stored
 	last      uint64                 // the highest sequence given
 	inflight  map[uint64]struct{}    // given, and not yet known to be stored
+	storing   map[string]*storing    // by record id
 	uncertain map[string]string      // record id -> key of a write without an answer
 	untold    map[string]*Record     // of commits, see Tell
 	tidied    time.Time              // see tidiedRow
@@ -43,10 +52,12 @@ type Log struct {
 
 // NewLog makes a Log. It reads nothing before it is used.
 func NewLog(s *store.Store, now func() time.Time, retention time.Duration) *Log {
-	return &Log{
-		store: s, now: now, retention: retention, index: newIndex(),
+	l := &Log{
+		store: s, now: now, retention: retention, index: newIndex(), storing: map[string]*storing{},
 		stored: map[uuid.UUID]struct{}{}, inflight: map[uint64]struct{}{}, uncertain: map[string]string{}, untold: map[string]*Record{},
 	}
+	l.writes = together.New(maxTogether, maxWriters, l.put)
+	return l
 }
 
 // SetRetention says how old an event may grow.
@@ -56,44 +67,100 @@ func (l *Log) SetRetention(d time.Duration) {
 	l.retention = d
 }
 
-// Ensure stores the record unless it is stored already. A nil record, or one that retention has outlived, is no work.
-// After an error it may be called again at any time, also by a later process.
-func (l *Log) Ensure(ctx context.Context, r *Record) error {
-	if r == nil {
+// storing is an Ensure that is at work. Of those who meet the same record at once, as the tokens of one batch do, one stores it.
+type storing struct {
+	done chan struct{}
+	err  error
+}
+
+// Ensure stores the records that are not stored yet. A nil record, or one that retention has outlived, is no work. After an
+// error it may be called again at any time, also by a later process.
+func (l *Log) Ensure(ctx context.Context, records ...*Record) error {
+	if !slices.ContainsFunc(records, func(r *Record) bool { return r != nil }) {
 		return nil
 	}
 	if err := l.ensureLoaded(ctx); err != nil {
 		return err
 	}
-	if l.done(r) {
-		return nil
+	others, err := l.storeMine(ctx, records)
+	for _, o := range others { // only now that nobody waits for us
+		<-o.done
+		err = errors.Join(err, o.err)
 	}
-	// Of those who meet the same record at once, as the tokens of one batch do, one stores it.
-	_, err, _ := l.ensuring.Do(r.ID, func() (any, error) { return nil, l.ensure(ctx, r) })
 	return err
 }
 
-func (l *Log) ensure(ctx context.Context, r *Record) error {
-	if l.done(r) {
-		return nil
+var errAbandoned = errors.New("audit: whoever stored the record gave up")
+
+// storeMine stores the records that nobody else is storing, and answers whom to wait for.
+func (l *Log) storeMine(ctx context.Context, records []*Record) (others []*storing, err error) {
+	me := &storing{done: make(chan struct{}), err: errAbandoned}
+	var mine []*Record
+	l.mu.Lock()
+	for _, r := range records {
+		switch {
+		case r == nil || l.done(r):
+		case l.storing[r.ID] != nil:
+			others = append(others, l.storing[r.ID])
+		default:
+			l.storing[r.ID] = me
+			mine = append(mine, r)
+		}
 	}
-	if before := l.uncertainKey(r.ID); before != "" {
-		found, err := l.store.Get(ctx, before, &row{})
+	l.mu.Unlock()
+	if len(mine) == 0 {
+		return others, nil
+	}
+	defer func() { // also after a panic underneath
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, r := range mine {
+			delete(l.storing, r.ID)
+		}
+		close(me.done)
+	}()
+	me.err = l.write(ctx, mine)
+	return others, me.err
+}
+
+// write stores records, together with those of others where there is one, and else as few rows as they fit into.
+func (l *Log) write(ctx context.Context, records []*Record) error {
+	var missing []*Record
+	for _, r := range records {
+		found, err := l.arrived(ctx, r)
 		if err != nil {
 			return err
 		}
-		if found {
-			l.settled("", []*Record{r}, true)
-			return nil
+		if !found {
+			missing = append(missing, r)
 		}
 	}
-	return l.writes.write(ctx, r, l.put)
+	if len(missing) == 1 {
+		return l.writes.Do(ctx, missing[0])
+	}
+	for some := range slices.Chunk(missing, maxTogether) {
+		if err := l.put(ctx, some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// done reports whether nothing is to be stored of the record.
+// arrived reports whether an earlier write of the record that got no answer has stored it all the same.
+func (l *Log) arrived(ctx context.Context, r *Record) (bool, error) {
+	before := l.uncertainKey(r.ID)
+	if before == "" {
+		return false, nil
+	}
+	found, err := l.store.Get(ctx, before, &row{})
+	if found && err == nil {
+		l.settled("", []*Record{r}, true)
+	}
+	return found, err
+}
+
+// done reports whether nothing is to be stored of the record. The caller holds mu.
 func (l *Log) done(r *Record) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	id, _ := parseID(r.ID)
 	_, stored := l.stored[id]
 	return stored || l.now().Sub(r.Time) > l.retention || r.Time.Before(l.tidied)
@@ -225,7 +292,7 @@ func recordsKey(seq uint64, records []*Record) string {
 func eventKey(seq uint64, ids []uuid.UUID) string {
 	texts := make([]string, len(ids))
 	for i, id := range ids {
-		texts[i] = id.String()
+		texts[i] = formatID(id)
 	}
 	return rowKey(seq, texts)
 }

@@ -61,7 +61,7 @@ func FormatTime(t time.Time) string { return t.UTC().Format(timeFormat) }
 
 // NewRecord makes the record of a transition. Each event needs its entity and action only; the rest is filled in.
 func NewRecord(origin Origin, now time.Time, events ...apitype.Event) *Record {
-	r := &Record{ID: uuid.NewString(), Time: now.UTC()}
+	r := &Record{ID: formatID(uuid.New()), Time: now.UTC()}
 	for _, e := range events {
 		e.ID = uuid.NewString()
 		e.Time = FormatTime(now)

@@ -7,15 +7,17 @@ import (
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
-// Tell stores the record of a transition that is committed. The commit stands whatever comes of it, so a failure is no
-// failure of the caller's: the record waits here for Retell, and in the row that carries it for the next process.
-func (l *Log) Tell(ctx context.Context, r *Record) {
+// Tell stores the records of transitions that are committed. The commit stands whatever comes of it, so a failure is no
+// failure of the caller's: the records wait here for Retell, and in the rows that carry them for the next process.
+func (l *Log) Tell(ctx context.Context, records ...*Record) {
 	ctx, cancel := store.Commit(ctx)
 	defer cancel()
-	if err := l.Ensure(ctx, r); err != nil {
+	if err := l.Ensure(ctx, records...); err != nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.untold[r.ID] = r
+		for _, r := range records {
+			l.untold[r.ID] = r
+		}
 	}
 }
 

@@ -57,9 +57,7 @@ func crowd(t *testing.T, g *gated, l *Log, n int) (records []*Record, results []
 			continue
 		}
 		for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) { // they queue up in order
-			l.writes.mu.Lock()
-			waiting := len(l.writes.waiting)
-			l.writes.mu.Unlock()
+			waiting := l.writes.Waiting()
 			if waiting == i+1-maxWriters {
 				break
 			}
