@@ -46,14 +46,14 @@ func TestBudgets(t *testing.T) {
 		run           func()
 	}{
 		{"issuing a token", 2, 0, func() { m.issue(nil) }},
-		{"checking a token", 0, 2, func() { m.ok(write, "redeem/check", data{"token": check.Token}) }},
-		{"redeeming with a CSR", 3, 2, func() { m.redeem(data{"token": redeemed.Token, "csr": newCSR(t)}) }},
-		{"redeeming with a server-made key", 3, 2, func() { m.redeem(data{"token": leaf.Token, "generate_key": true}) }},
+		{"checking a token", 0, 1, func() { m.ok(write, "redeem/check", data{"token": check.Token}) }},
+		{"redeeming with a CSR", 3, 1, func() { m.redeem(data{"token": redeemed.Token, "csr": newCSR(t)}) }},
+		{"redeeming with a server-made key", 3, 1, func() { m.redeem(data{"token": leaf.Token, "generate_key": true}) }},
 		{"repeating a redemption with a CSR", 0, 2, func() { m.redeem(repeat) }},
 		{"repeating a redemption with a server-made key", 2, 2, func() { m.redeem(serverKey) }},
 		{"a refused redemption", 0, 2, func() { m.no(apitype.TokenRedeemed, write, "redeem", data{"token": redeemed.Token, "csr": newCSR(t)}) }},
 		{"a malformed token", 0, 0, func() { m.no(apitype.TokenMalformed, write, "redeem", data{"token": "x"}) }},
-		{"reading a token", 0, 2, func() { m.ok(read, "tokens/"+token.TokenID, nil) }},
+		{"reading a token", 0, 1, func() { m.ok(read, "tokens/"+token.TokenID, nil) }},
 		{"revoking a token", 2, 1, func() { m.ok(write, "tokens/"+token.TokenID+"/revoke", nil) }},
 		{"revoking it again", 0, 1, func() { m.ok(write, "tokens/"+token.TokenID+"/revoke", nil) }},
 		{"reading an agent", 0, 2, func() { m.ok(read, "agents/"+warm.AgentID, nil) }},
@@ -69,7 +69,7 @@ func TestBudgets(t *testing.T) {
 		{"deleting a configuration", 3, any, func() { m.ok(remove, "configurations/unused", nil) }},
 		{"deleting a configuration that is not there", 0, 1, func() { m.ok(remove, "configurations/unused", nil) }},
 		{"issuing a token into a group", 2, 1, func() { m.issue(data{"group": "web"}) }},
-		{"redeeming it", 3, 3, func() { m.redeem(data{"token": grouped.Token, "csr": newCSR(t)}) }},
+		{"redeeming it", 3, 2, func() { m.redeem(data{"token": grouped.Token, "csr": newCSR(t)}) }},
 		{"revoking an agent", 2, 2, func() { m.ok(write, "agents/"+revoked.AgentID+"/revoke", nil) }},
 		{"revoking it again", 0, 2, func() { m.ok(write, "agents/"+revoked.AgentID+"/revoke", nil) }},
 		{"deleting an agent", 3, 2, func() { m.ok(remove, "agents/"+deleted.AgentID, nil) }},
@@ -93,13 +93,13 @@ func TestBudgets(t *testing.T) {
 			t.Errorf("%s: %d reads instead of %d: %v", c.name, len(r), c.reads, r)
 		}
 	}
-	// What was just read or written is not read again.
+	// What was just written is not read, and that a new token has made no agent needs no look.
 	fresh := m.issue(nil)
 	m.storage.Reset()
 	m.ok(write, "redeem/check", data{"token": fresh.Token})
 	m.redeem(data{"token": fresh.Token, "csr": newCSR(t)})
-	if r := m.storage.Reads(); len(r) != 1 {
-		t.Errorf("enrolling with a fresh token: %d reads instead of 1: %v", len(r), r)
+	if r := m.storage.Reads(); len(r) != 0 {
+		t.Errorf("enrolling with a fresh token: %d reads instead of none: %v", len(r), r)
 	}
 	// The three writes of a redemption, in the order that makes it one commit.
 	m.storage.Reset()

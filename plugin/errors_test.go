@@ -225,6 +225,16 @@ func (m *mount) forget() {
 	}
 }
 
+// forgetAgentOf drops from memory that a token which was just issued has made no agent.
+func (m *mount) forgetAgentOf(issued apitype.IssuedToken) {
+	m.Helper()
+	parsed, err := secret.Parse(secret.Bootstrap, issued.Token)
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.backend.InvalidateKey(m.Context(), "agent/"+parsed.AgentID()[:2]+"/"+parsed.AgentID())
+}
+
 // failing answers every request with an error.
 type failing struct {
 	*ampora.Backend

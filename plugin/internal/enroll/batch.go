@@ -6,16 +6,21 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/store"
 	"github.com/ampora/ampora/plugin/token"
 	"github.com/google/uuid"
 )
 
-// batchRow is batch/<shard>/<batch_id>: tokens that were issued together.
+// batchRow is batch/<shard>/<batch_id>: tokens that one request has issued, or several that came at the same time.
 type batchRow struct {
-	Each   tokenRow `json:"each"`   // what they have in common
-	Tokens []byte   `json:"tokens"` // for each the hash and the agent's id, packedSize bytes
+	Each   tokenRow `json:"each,omitzero"`    // what the tokens of one request have in common
+	Tokens []byte   `json:"tokens,omitempty"` // for each the hash and the agent's id, packedSize bytes
+
+	ID   string      `json:"id,omitempty"`   // of a row for several requests; no token tells it
+	Rows []*tokenRow `json:"rows,omitempty"` // the token of each
 }
 
 func (*batchRow) SchemaName() string { return "batch" }
@@ -28,14 +33,33 @@ func (b *batchRow) add(secret token.Secret) {
 	b.Tokens = append(append(b.Tokens, hash[:]...), agent[:]...)
 }
 
-func (b *batchRow) count() int { return len(b.Tokens) / packedSize }
+func (b *batchRow) id() string {
+	if b.ID != "" {
+		return b.ID
+	}
+	return b.Each.BatchID
+}
+
+func (b *batchRow) count() int { return len(b.Tokens)/packedSize + len(b.Rows) }
 
 func (b *batchRow) hash(n int) token.Hash {
 	return token.Hash(b.Tokens[n*packedSize:][:len(token.Hash{})])
 }
 
+func (b *batchRow) tokenID(n int) string {
+	if b.Rows != nil {
+		return b.Rows[n].TokenID
+	}
+	return b.hash(n).ID()
+}
+
 // token is the n-th token as if it had a row of its own.
 func (b *batchRow) token(n int) *tokenRow {
+	if b.Rows != nil {
+		t := *b.Rows[n]
+		t.inBatch = true
+		return &t
+	}
 	t, hash := b.Each, b.hash(n)
 	t.TokenID, t.Hash = hash.ID(), hash[:]
 	t.AgentID = uuid.UUID(b.Tokens[n*packedSize+len(hash):][:len(uuid.UUID{})]).String()
@@ -43,20 +67,50 @@ func (b *batchRow) token(n int) *tokenRow {
 	return &t
 }
 
-// batches is the memory of all batches: which token stands where. It takes about 150 bytes a token.
+func (b *batchRow) records() []*audit.Record {
+	if b.Rows == nil {
+		return []*audit.Record{b.Each.Record}
+	}
+	var all []*audit.Record
+	for _, t := range b.Rows {
+		all = append(all, t.Record)
+	}
+	return all
+}
+
+// expiresAt is when the last of the tokens expires.
+func (b *batchRow) expiresAt() time.Time {
+	last := b.Each.ExpiresAt
+	for _, t := range b.Rows {
+		if t.ExpiresAt.After(last) {
+			last = t.ExpiresAt
+		}
+	}
+	return last
+}
+
+// batches is the memory of all tokens of batches that are not known to be spent: which stands where. It takes about 150
+// bytes a token that was issued with others of its request, and 700 one that was issued at the same time as others.
 type batches struct {
 	mu     sync.Mutex
 	loaded bool
-	rows   map[string]*batchRow
+	rows   map[string]*held
 	tokens map[string]place // by token id
 	sorted []string         // all token ids, nil when some have come or gone
 
 	version uint64 // counts what comes and goes
 }
 
+type held struct {
+	*batchRow
+	left int // tokens that are not known to be spent
+}
+
 type place struct {
-	batch *batchRow
+	batch *held
 	n     int
+	// unused means that no agent can have come of the token: this process has issued it, and not begun to redeem it.
+	unused bool
 }
 
 // inBatch answers the token as it stands in its batch, or nil when it stands in none.
@@ -71,7 +125,9 @@ func (e *Enroller) inBatch(ctx context.Context, tokenID string) (*tokenRow, erro
 	if !found {
 		return nil, nil
 	}
-	return at.batch.token(at.n), nil
+	row := at.batch.token(at.n)
+	row.unused = at.unused
+	return row, nil
 }
 
 // batchTokens answers the ids of all tokens of batches in ascending order, beginning after the id 'after'.
@@ -126,7 +182,7 @@ func (e *Enroller) loadBatches(ctx context.Context) error {
 	if b.loaded {
 		return nil
 	}
-	b.rows, b.tokens = map[string]*batchRow{}, map[string]place{}
+	b.rows, b.tokens = map[string]*held{}, map[string]place{}
 	b.changed()
 	err := e.Store.Walk(ctx, store.BatchPrefix, "", func(id string) (bool, error) {
 		row, err := get[batchRow](ctx, e, store.BatchPrefix, id)
@@ -136,17 +192,18 @@ func (e *Enroller) loadBatches(ctx context.Context) error {
 		if len(row.Tokens)%packedSize != 0 {
 			return false, fmt.Errorf("batch %s is damaged", id)
 		}
-		b.add(row)
+		b.add(row, false)
 		return true, nil
 	})
 	b.loaded = err == nil
 	return err
 }
 
-func (b *batches) add(row *batchRow) {
-	b.rows[row.Each.BatchID] = row
-	for n := range row.count() {
-		b.tokens[row.hash(n).ID()] = place{row, n}
+func (b *batches) add(row *batchRow, unused bool) {
+	h := &held{batchRow: row, left: row.count()}
+	b.rows[row.id()] = h
+	for n := range h.left {
+		b.tokens[row.tokenID(n)] = place{h, n, unused}
 	}
 	b.changed()
 }
@@ -157,7 +214,7 @@ func (b *batches) remove(batchID string) {
 		return
 	}
 	for n := range row.count() {
-		delete(b.tokens, row.hash(n).ID())
+		delete(b.tokens, row.tokenID(n))
 	}
 	delete(b.rows, batchID)
 	b.changed()
@@ -169,6 +226,41 @@ func (b *batches) changed() {
 	b.version++
 }
 
+// use notes that a token is about to be redeemed. The caller holds the agent's lock.
+func (b *batches) use(tokenID string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at, found := b.tokens[tokenID]; found {
+		at.unused = false
+		b.tokens[tokenID] = at
+	}
+}
+
+// told drops a token's own record from memory: it is stored, or waits in the log. The batch's row goes on to carry it.
+func (b *batches) told(tokenID string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if at, found := b.tokens[tokenID]; found && at.batch.Rows != nil {
+		at.batch.Rows[at.n].Record = nil
+	}
+}
+
+// spend drops a token whose agent exists from memory, and answers its batch when that was the last one.
+func (b *batches) spend(tokenID string) (finished string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at, found := b.tokens[tokenID]
+	if !found {
+		return ""
+	}
+	delete(b.tokens, tokenID)
+	b.changed()
+	if at.batch.left--; at.batch.left > 0 {
+		return ""
+	}
+	return at.batch.id()
+}
+
 // putBatch commits a batch. After a Put of unknown outcome memory is read in again.
 func (e *Enroller) putBatch(ctx context.Context, row *batchRow) error {
 	stored := false
@@ -177,14 +269,40 @@ func (e *Enroller) putBatch(ctx context.Context, row *batchRow) error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if stored && b.loaded {
-			b.add(row)
+			b.add(row, true)
 		} else {
 			b.loaded = false
 		}
 	}()
-	err := e.Store.Put(ctx, store.Sharded(store.BatchPrefix, row.Each.BatchID), row)
+	err := e.Store.Put(ctx, store.Sharded(store.BatchPrefix, row.id()), row)
 	stored = err == nil
 	return err
+}
+
+// tellBatch stores the records that a batch carries.
+func (e *Enroller) tellBatch(ctx context.Context, row *batchRow) error {
+	if err := e.Log.Ensure(ctx, row.records()...); err != nil {
+		return err
+	}
+	for _, t := range row.Rows {
+		e.batches.told(t.TokenID)
+	}
+	return nil
+}
+
+// removeBatch removes a batch, after its records are stored.
+func (e *Enroller) removeBatch(ctx context.Context, row *batchRow) error {
+	if err := e.tellBatch(ctx, row); err != nil {
+		return err
+	}
+	if err := e.Store.Delete(ctx, store.Sharded(store.BatchPrefix, row.id())); err != nil {
+		e.Forget() // it may be gone
+		return err
+	}
+	e.batches.mu.Lock()
+	defer e.batches.mu.Unlock()
+	e.batches.remove(row.id())
+	return nil
 }
 
 // Forget drops what is remembered of batches and of how many tokens are outstanding, because rows changed behind our back.

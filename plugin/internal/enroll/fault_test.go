@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -315,7 +316,7 @@ func transitions() []transition {
 // deadly. Afterwards,
 // in the same process or after a restart, it has happened with its event told once, or not at all; asked again it happens.
 func TestEveryTransitionSurvivesAFaultAtEveryStorageOperation(t *testing.T) {
-	for _, tr := range append(transitions(), poolTransitions()...) {
+	for _, tr := range slices.Concat(transitions(), poolTransitions(), togetherTransitions()) {
 		for _, mode := range []int{storetest.Refuse, storetest.Apply} {
 			for _, length := range []int{1, 2, storetest.Dead} {
 				t.Run(fmt.Sprintf("%s, applied %v, %d failing", tr.name, mode == storetest.Apply, length), func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"github.com/ampora/ampora/plugin/internal/name"
 	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
-	"github.com/ampora/ampora/plugin/internal/store"
 	"github.com/ampora/ampora/plugin/token"
 	"github.com/google/uuid"
 )
@@ -76,6 +75,7 @@ func (e *Enroller) issue(ctx context.Context, origin audit.Origin, in issuance) 
 }
 
 func (e *Enroller) commit(ctx context.Context, row *tokenRow, secrets []token.Secret) error {
+	record := row.Record // the row is others' as well once it is committed
 	if len(secrets) > 1 {
 		batch := &batchRow{Each: *row}
 		for _, s := range secrets {
@@ -87,11 +87,12 @@ func (e *Enroller) commit(ctx context.Context, row *tokenRow, secrets []token.Se
 	} else {
 		hash := secrets[0].Hash()
 		row.TokenID, row.Hash, row.AgentID = secrets[0].ID(), hash[:], secrets[0].AgentID()
-		if err := e.Store.Put(ctx, store.Sharded(store.TokenPrefix, row.TokenID), row); err != nil {
+		if err := e.singles().Do(ctx, row); err != nil {
 			return err
 		}
 	}
-	e.Log.Tell(ctx, row.Record)
+	e.Log.Tell(ctx, record)
+	e.batches.told(row.TokenID)
 	return nil
 }
 

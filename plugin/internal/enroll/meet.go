@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
+	"github.com/ampora/ampora/plugin/internal/together"
 )
 
 // Enroller owns tokens, agents and revocations. It is safe for concurrent use.
@@ -37,6 +39,8 @@ type Enroller struct {
 	// Unsettled is told of agents whose transition is committed, but whose record or clean-up could not be stored yet.
 	Unsettled func(agentID string, err error)
 
+	once    sync.Once
+	alone   *together.Writes[*tokenRow] // tokens of requests for one, see singles
 	batches batches
 	tallies tallies
 	swept   atomic.Bool // see Sweep
@@ -57,17 +61,20 @@ func (m met) gone() bool { return m.revoked != nil && m.revoked.Deleted }
 // tokenID means that the token does not matter. The caller holds the agent's lock.
 //
 // A token's row without an agent's needs no look for a tombstone: settle removes the token's row before the agent's. A
-// token of a batch has none to remove.
+// token of a batch has none to remove; one that nobody has begun to redeem has neither agent nor tombstone.
 func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, error) {
 	var m met
 	var err error
-	if m.agent, err = get[agentRow](ctx, e, store.AgentPrefix, agentID); err != nil {
-		return met{}, err
-	}
 	if tokenID != "" {
 		if m.token, err = e.token(ctx, tokenID); err != nil {
 			return met{}, err
 		}
+	}
+	if m.token != nil && m.token.unused {
+		return m, e.settle(ctx, &m)
+	}
+	if m.agent, err = get[agentRow](ctx, e, store.AgentPrefix, agentID); err != nil {
+		return met{}, err
 	}
 	if m.agent != nil || m.token == nil || m.token.inBatch {
 		if m.revoked, err = get[revokedRow](ctx, e, store.RevokedPrefix, agentID); err != nil {
@@ -101,10 +108,8 @@ func (e *Enroller) settle(ctx context.Context, m *met) error {
 		}
 	}
 	if m.token != nil && (m.agent != nil || m.gone()) {
-		if !m.token.inBatch {
-			if err := e.Store.Delete(ctx, store.Sharded(store.TokenPrefix, m.token.TokenID)); err != nil {
-				return err
-			}
+		if err := e.spend(ctx, m.token); err != nil {
+			return err
 		}
 		m.token = nil
 	}

@@ -78,6 +78,7 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 			Details: tokenRow.withPool(map[string]any{"label": tokenRow.Label, "group": row.Group, "key_origin": row.KeyOrigin}),
 		},
 		issued.event(row))
+	e.batches.use(row.TokenID)
 	if err := e.Store.Put(ctx, store.Sharded(store.AgentPrefix, agentID), row); err != nil { // the commit
 		return nil, err
 	}

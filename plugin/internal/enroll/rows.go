@@ -15,9 +15,10 @@
 //
 // # Batches
 //
-// Tokens that are issued together are one row, which is one write however many they are. Nothing is taken out of it when
-// one of them is redeemed: the agent's row says so. A token of a batch that is revoked alone gets a row of its own, which
-// stands before the batch's.
+// Tokens that are issued together are one row, which is one write however many they are: those of one request, and under load
+// those of several requests that come at the same time, each with its own record. Nothing is taken out of the row when one of
+// them is redeemed, since the agent's row says so; it goes when the last is, or a day after they have expired. A token of a
+// batch that is revoked alone gets a row of its own, which stands before the batch's.
 //
 // All transitions of one agent, and of the token that becomes it, hold that agent's lock, and the mount and the token's
 // pool shared (see store.Locks), so that whatever ends many tokens at once ends them all.
@@ -62,6 +63,7 @@ type tokenRow struct {
 
 	// Of the moment in which it was read.
 	inBatch bool           // it has no row of its own
+	unused  bool           // it is known to have no agent
 	ended   *apitype.Error // what has ended it together with others
 	reason  string         // for which that was
 	cidrs   []string       // its pool's

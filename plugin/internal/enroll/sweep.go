@@ -106,26 +106,16 @@ func (e *Enroller) removeToken(ctx context.Context, row *tokenRow) error {
 	return e.Store.Delete(ctx, store.Sharded(store.TokenPrefix, row.TokenID))
 }
 
-// batch stores the record of a batch, and removes it when its tokens have been expired for long enough.
+// batch stores the records of a batch, and removes it when its tokens have been expired for long enough.
 func (s *sweep) batch(ctx context.Context, id string) error {
 	row, err := get[batchRow](ctx, s.Enroller, store.BatchPrefix, id)
 	if err != nil || row == nil {
 		return err
 	}
-	if err := s.Log.Ensure(ctx, row.Each.Record); err != nil {
-		return err
+	if s.Now().Before(row.expiresAt().Add(tokenGrace)) {
+		return s.tellBatch(ctx, row)
 	}
-	if s.Now().Before(row.Each.ExpiresAt.Add(tokenGrace)) {
-		return nil
-	}
-	if err := s.Store.Delete(ctx, store.Sharded(store.BatchPrefix, id)); err != nil {
-		s.Forget() // it may be gone
-		return err
-	}
-	s.batches.mu.Lock()
-	defer s.batches.mu.Unlock()
-	s.batches.remove(id)
-	return nil
+	return s.removeBatch(ctx, row)
 }
 
 func (s *sweep) agent(ctx context.Context, id string) error {

@@ -125,6 +125,13 @@ func (c *Cache) write(ctx context.Context, key string, entry *logical.StorageEnt
 	return err
 }
 
+// absent remembers that there is no row, of which nobody knows yet.
+func (c *Cache) absent(key string) {
+	if cacheable(key) {
+		c.rows.Add(key, nil)
+	}
+}
+
 var errAbandoned = errors.New("the write did not end")
 
 // ForgetAll drops all that is remembered, because the storage underneath was exchanged.

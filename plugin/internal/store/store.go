@@ -90,6 +90,14 @@ func (s *Store) Put(ctx context.Context, key string, row Row) error {
 	return nil
 }
 
+// Absent says that there is no row at key yet, and nobody who would write or look for one, because its name has just been
+// made up. It saves the first look for it.
+func (s *Store) Absent(key string) {
+	if c, ok := s.raw.(*Cache); ok {
+		c.absent(key)
+	}
+}
+
 // Delete removes the row. Removing what is not there is no error.
 func (s *Store) Delete(ctx context.Context, key string) error {
 	ctx, cancel := Commit(ctx)
