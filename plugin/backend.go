@@ -145,6 +145,9 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	req.DisplayName = b.callers.displayName(req)
 	resp, err = b.Backend.HandleRequest(ctx, req)
 	b.trail.count(req, resp, err)
+	if req.Operation == logical.HelpOperation {
+		writeOut(resp)
+	}
 	return b.hideValues(req, resp), err
 }
 
