@@ -67,6 +67,9 @@ func (e *Enroller) metToken(ctx context.Context, tenant, tokenID string) (m met,
 	if m, err = e.meet(ctx, row.AgentID, tokenID); err != nil {
 		return met{}, nil, err
 	}
+	if m.token == nil && m.agent == nil && !m.gone() { // tidied away since
+		return met{}, nil, unknownToken()
+	}
 	if m.token == nil {
 		return met{}, nil, apitype.Errorf(apitype.TokenRedeemed, "the token has made its agent")
 	}
