@@ -128,21 +128,59 @@ func TestAnEdgeReportsWhatItRefusedItself(t *testing.T) {
 	)
 }
 
-func TestRefusalsAreToldAtTheEndAndKeptWhileStorageIsDown(t *testing.T) {
+func TestRefusalsAreToldAtTheEnd(t *testing.T) {
 	m := ready(t)
-	refuse := func() { m.no(apitype.TokenMalformed, write, "redeem", data{"token": "x", "source_ip": "10.0.0.1"}) }
-	refuse()
+	m.no(apitype.TokenMalformed, write, "redeem", data{"token": "x", "source_ip": "10.0.0.1"})
 	m.backend.Cleanup(t.Context())
 	m = mountOn(t, m.storage.Storage, m.clock)
 	m.wantRefusals(" 10.0.0.1 10.0.0.1 1 map[token_malformed:1]")
 }
 
-// An event names the role of an AppRole login, and a request never fails for want of a name.
-func TestAnActorIsNamedByItsRole(t *testing.T) {
-	m := newMount(t)
-	m.issue(nil)
-	if got := m.events(nil)[0].Actor.DisplayName; got != "userpass-alice" {
-		t.Errorf("the actor is %q", got)
+// Raising the retention does not bring back what was removed, though rows still carry its records.
+func TestWhatWasTidiedIsNotToldAgainUnderALongerRetention(t *testing.T) {
+	m := ready(t)
+	m.ok(write, "config", data{"audit_retention": "24h"})
+	id, _ := m.enrol(nil)
+	m.clock.advance(72 * time.Hour)
+	m.sweep()
+	if left := m.actions(nil); len(left) != 0 {
+		t.Fatalf("left: %v", left)
+	}
+	m.ok(write, "config", data{"audit_retention": "2160h"})
+	for range 2 {
+		m.agent(id.AgentID) // meets the row, which carries its record
+		m.tokens(nil)
+		m.sweep()
+		if got := m.actions(nil); len(got) != 1 || got[0] != apitype.ActionConfigUpdated {
+			t.Errorf("told again: %v", got)
+		}
+		m = mountOn(t, m.storage.Storage, m.clock) // also by a later process
+	}
+}
+
+func TestEventsAreFilteredByTenantPoolAndSource(t *testing.T) {
+	m := ready(t)
+	m.ok(logical.CreateOperation, "pools/ci", nil)
+	m.ok(logical.CreateOperation, "tenants/acme/pools/ci", nil)
+	token := call[apitype.PoolIssueResponse](m, write, "tenants/acme/pools/ci/issue", nil)
+	m.redeem(data{"token": token.Token, "csr": newCSR(t), "source_ip": "10.0.0.7"})
+	pool := call[apitype.Pool](m, read, "tenants/acme/pools/ci", nil)
+	for _, c := range []struct {
+		path string
+		body data
+		want int
+	}{
+		{"audit/events", data{"pool": "ci"}, 4},
+		{"audit/events", data{"pool": "ci", "tenant": "acme"}, 3},
+		{"audit/events", data{"pool": pool.PoolID}, 3},
+		{"audit/events", data{"source_ip": "10.0.0.7"}, 2},
+		{"audit/events", data{"tenant": "globex"}, 0},
+		{"tenants/acme/audit/events", data{"pool": "ci"}, 3},
+		{"tenants/globex/audit/events", data{"pool": "ci", "tenant": "acme"}, 0}, // the path goes before
+	} {
+		if got := call[apitype.EventsResponse](m, read, c.path, c.body); len(got.Events) != c.want {
+			t.Errorf("%s %v: %d events instead of %d", c.path, c.body, len(got.Events), c.want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/alecthomas/kong"
+	"github.com/ampora/ampora/cmd/ampora/internal/audit"
 	"github.com/ampora/ampora/cmd/ampora/internal/console"
 	"github.com/ampora/ampora/cmd/ampora/internal/dev"
 	"github.com/ampora/ampora/cmd/ampora/internal/enroll"
@@ -21,6 +22,7 @@ type cli struct {
 	Enroll  enroll.Cmd  `cmd:"" help:"Turn a bootstrap token into an agent's identity on disk."`
 	Dev     dev.Cmd     `cmd:"" help:"Run a throw-away installation on this machine: Vault, plugin, edge, all set up."`
 	Inspect inspect.Cmd `cmd:"" help:"Tell offline what a token, certificate or key is, and whether it was copied intact."`
+	Audit   audit.Cmd   `cmd:"" help:"Show who did what: the audit trail as a table, as JSON lines, live; and who came in through a leak."`
 	Setup   setup.Cmd   `cmd:"" help:"Bring a Vault to the state that Ampora needs: plugin, mount, issuer, policies, edges."`
 }
 

@@ -152,6 +152,9 @@ type Identity struct {
 	Expiration     int64    `json:"expiration"`    // Unix seconds
 	Tenant         string   `json:"tenant"`
 	Group          string   `json:"group"`
+	TokenID        string   `json:"token_id"`       // of the token that made the agent, and its pool: they join the
+	Pool           string   `json:"pool,omitempty"` // redemption with the issue in Vault's audit device
+	PoolID         string   `json:"pool_id,omitempty"`
 	PrivateKey     string   `json:"private_key,omitempty"` // PEM PKCS #8, with generate_key only
 	PrivateKeyType string   `json:"private_key_type,omitempty"`
 	TTLCut         bool     `json:"-"` // the leaf ends with its issuer; on Vault this is a warning

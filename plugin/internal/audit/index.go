@@ -115,7 +115,7 @@ func (x *index) mark(seq uint64, t time.Time, e apitype.Event) mark {
 	}
 	return mark{
 		kind: x.hash(e.EntityType), entity: x.hash(e.EntityID), agent: x.hash(e.AgentID), action: x.hash(e.Action),
-		tenant: x.hash(e.Tenant), source: x.hash(e.SourceIP), pool: x.hash(detail(e, detailPool)), poolID: x.hash(detail(e, detailPoolID)),
+		tenant: x.hash(e.Tenant), source: x.hash(e.SourceIP), pool: x.hash(detail(e, detailPool)), poolID: x.hash(poolID(e)),
 		lag: uint32(lag),
 	}
 }

@@ -191,16 +191,21 @@ func (q Query) matches(t time.Time, e apitype.Event) bool {
 		(q.AgentID == "" || q.AgentID == e.AgentID) &&
 		(q.Action == "" || q.Action == e.Action) &&
 		(q.SourceIP == "" || q.SourceIP == e.SourceIP) &&
-		(q.Pool == "" || q.Pool == detail(e, detailPool) || q.Pool == detail(e, detailPoolID)) &&
+		(q.Pool == "" || q.Pool == detail(e, detailPool) || q.Pool == poolID(e)) &&
 		(q.Since.IsZero() || !t.Before(q.Since)) &&
 		(q.Until.IsZero() || !t.After(q.Until))
 }
 
-// Details that can be asked for.
-const (
-	detailPool   = "pool"
-	detailPoolID = "pool_id"
-)
+// detailPool is what events call the pool that they are about.
+const detailPool = "pool"
+
+// poolID is the id of the pool that the event is about.
+func poolID(e apitype.Event) string {
+	if e.EntityType == "pool" {
+		return e.EntityID
+	}
+	return detail(e, "pool_id")
+}
 
 // detail is one of the event's details, if it is text.
 func detail(e apitype.Event, name string) string {

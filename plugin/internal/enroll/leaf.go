@@ -93,7 +93,7 @@ func (i *issued) answer(row *agentRow) *apitype.Identity {
 		AgentID: row.AgentID, Certificate: row.Leaf.Certificate,
 		IssuingCA: ca.EncodeCertificate(i.issuer.Certificate.Raw), CAChain: ca.EncodeChain(append(chain, i.issuer.Chain...)),
 		SerialNumber: row.Leaf.Serial, Fingerprint: row.Leaf.Fingerprint, Expiration: row.Leaf.NotAfter.Unix(),
-		Tenant: row.Tenant, Group: row.Group, PrivateKey: i.privateKey, PrivateKeyType: i.keyType, TTLCut: i.cut,
+		Tenant: row.Tenant, Group: row.Group, TokenID: row.TokenID, Pool: row.Pool, PoolID: row.PoolID, PrivateKey: i.privateKey, PrivateKeyType: i.keyType, TTLCut: i.cut,
 	}
 }
 

@@ -25,7 +25,9 @@ func AuditRequestKeys() []string {
 		// Which feed position an edge decides by, and for which names it wants a server certificate.
 		"revision", "since", "dns_names", "ip_sans",
 		// What auditors asked the trail. "since" stands above.
-		"entity_type", "entity_id", "action", "until",
+		"entity_type", "entity_id", "action", "until", "pool",
+		// Why an edge refused somebody: a word of our catalogue.
+		"code",
 		// Settings, all an administrator's.
 		"peer_id", "trust_domain", "endpoint", "federation_url", "token_ttl", "token_min_ttl", "token_max_ttl", "leaf_ttl",
 		"leaf_max_ttl", "key_origin", "retry_window", "crl_distribution_points", "ocsp_servers", "heartbeat_interval",
@@ -40,6 +42,8 @@ func AuditResponseKeys() []string {
 	return []string{
 		// Tokens: the public id, never the token.
 		"token_id", "expires_at", "issued_at", "issued_by", "state", "label", "reason", "tenant", "group", "pool", "bound_cidrs",
+		// Which pool it was, also when another one has its name by now, and which tokens were issued together.
+		"pool_id", "batch_id",
 		// Agents and their certificates.
 		"agent_id", "serial_number", "fingerprint", "enrolled_at", "last_seen", "edge", "key_origin", "source_ip", "leaf",
 		"revocation_reason", "revocation_time", "private_key_type", "configuration",
