@@ -97,7 +97,6 @@ func TestWhatThePluginsPageTellsWorks(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	w.must("OLD_VERSION=$VERSION")
-	w.replace("/var/log/vault/audit.log", w.vault.AuditLog())
 	drill := &drill{world: w}
 	_, all := page(t, "plugin/README.md")
 	for _, b := range all {

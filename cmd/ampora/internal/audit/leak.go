@@ -140,9 +140,9 @@ func (c *LeakCmd) show(con *console.Console, r *review) error {
 		}
 		con.Printf("\n")
 	}
-	con.Printf("%d agents came in through %s.\n", len(r.Agents), plain(of))
+	con.Printf("%s came in through %s.\n", counted(len(r.Agents), "agent", "agents"), plain(of))
 	if r.Outstanding != nil {
-		con.Printf("%d tokens of it are outstanding.\n", *r.Outstanding)
+		con.Printf("%s outstanding.\n", counted(*r.Outstanding, "token of it is", "tokens of it are"))
 	}
 	var commands []string
 	if r.End != "" {
@@ -168,4 +168,15 @@ func stateOf(expires, now time.Time) string {
 		return stateActive
 	}
 	return stateExpired
+}
+
+// counted is a number with its noun, and what goes with it.
+func counted(n int, one, many string) string {
+	switch n {
+	case 0:
+		return "No " + one
+	case 1:
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
