@@ -25,7 +25,8 @@ func (c call) text(field string) string { return c.data.Get(field).(string) }
 // nothing stands for a request without fields, or an answer without data (204).
 type nothing struct{}
 
-// serve makes a path's operation of a domain call: it decodes the request's fields into In, and encodes Out.
+// serve makes a path's operation of a domain call: it decodes the request's fields into In, and encodes Out, with its
+// warning if it has one.
 func serve[In, Out any](b *backend, f func(context.Context, call, In) (Out, error)) framework.OperationFunc {
 	return b.handle(func(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
 		tenant, err := pathTenant(req, data)
@@ -45,7 +46,11 @@ func serve[In, Out any](b *backend, f func(context.Context, call, In) (Out, erro
 		if _, without := any(out).(nothing); without {
 			return nil, nil
 		}
-		return encode(out)
+		resp, err := encode(out)
+		if w, warns := any(out).(interface{ warning() string }); warns && err == nil && w.warning() != "" {
+			resp.AddWarning(w.warning())
+		}
+		return resp, err
 	})
 }
 

@@ -2,8 +2,6 @@ package ampora
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"math"
 	"net/http"
 	"reflect"
@@ -16,34 +14,52 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// decode makes a request of the fields that were given.
+// decode makes a request of the fields that were given, by their JSON names.
 func decode[T any](data *framework.FieldData) (T, error) {
 	var out T
-	given := map[string]any{}
-	for field := range data.Schema {
-		value, ok, err := data.GetOkErr(field)
-		if err != nil {
-			return out, apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
+	v := reflect.ValueOf(&out).Elem()
+	for i := range v.NumField() {
+		if err := decodeField(data, v.Type().Field(i), v.Field(i)); err != nil {
+			return out, err
 		}
-		if ok && isFraction(data.Schema[field].Type, data.Raw[field]) {
-			return out, apitype.Errorf(apitype.FieldInvalid, "%s is no whole number", field)
-		}
-		if ok {
-			given[field] = value
-		}
-	}
-	text, err := json.Marshal(given)
-	if err != nil {
-		return out, fmt.Errorf("decoding: %w", err)
-	}
-	if err := json.Unmarshal(text, &out); err != nil {
-		field := "a field"
-		if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
-			field, _, _ = strings.Cut(wrong.Field, ".")
-		}
-		return out, apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
 	}
 	return out, nil
+}
+
+func decodeField(data *framework.FieldData, f reflect.StructField, to reflect.Value) error {
+	field, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if f.Anonymous && field == "" {
+		for i := range to.NumField() {
+			if err := decodeField(data, f.Type.Field(i), to.Field(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if _, given := data.Raw[field]; !given || data.Schema[field] == nil {
+		return nil
+	}
+	value, ok, err := data.GetOkErr(field)
+	switch {
+	case err != nil:
+		return apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
+	case ok && isFraction(data.Schema[field].Type, data.Raw[field]):
+		return apitype.Errorf(apitype.FieldInvalid, "%s is no whole number", field)
+	case ok && !set(to, value):
+		return apitype.Errorf(apitype.FieldInvalid, "%s has the wrong type", field)
+	}
+	return nil
+}
+
+// set puts a value into a field of a request, and reports whether it fits. What the framework gives the field's own type is
+// taken as it is; only of all else JSON is made.
+func set(to reflect.Value, value any) bool {
+	if v := reflect.ValueOf(value); v.IsValid() && v.Type() == to.Type() {
+		to.Set(v)
+		return true
+	}
+	text, err := json.Marshal(value)
+	return err == nil && json.Unmarshal(text, to.Addr().Interface()) == nil
 }
 
 // isFraction reports whether the framework has cut a number down to make a whole one of it.

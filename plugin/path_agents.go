@@ -21,9 +21,9 @@ func (b *backend) pathsAgents() []*framework.Path {
 				"state": {Type: framework.TypeString, Query: true, Description: "Only those in this state."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: forwarded(b.handle(b.listAgents), "List agents.",
+				logical.ListOperation: forwarded(serve(b, b.listAgents), "List agents.",
 					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.Agent]{}), ""),
-				logical.ReadOperation: forwarded(b.handle(b.listAgents), "List agents, page by page.",
+				logical.ReadOperation: forwarded(serve(b, b.listAgents), "List agents, page by page.",
 					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.Agent]{}), "page"),
 			},
 			HelpSynopsis:    "List the agents.",
@@ -50,7 +50,7 @@ func (b *backend) pathsAgents() []*framework.Path {
 				"reason": {Type: framework.TypeString, Description: "RFC 5280 reason: unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: forwarded(b.handle(b.revokeAgent), "Revoke every certificate of an agent.",
+				logical.UpdateOperation: forwarded(serve(b, b.revokeAgent), "Revoke every certificate of an agent.",
 					responses("The revocation.", apitype.AgentRevocation{}), "revoke"),
 			},
 			HelpSynopsis:    "Revoke every certificate of an agent and close its sessions.",
@@ -65,9 +65,9 @@ func (b *backend) pathsAgents() []*framework.Path {
 				"configuration": {Type: framework.TypeString, Description: "Configuration of the agent's own, before that of its group; empty for none."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation:   forwarded(b.handle(b.readAgent), "Read an agent's row.", responses("The agent's row.", apitype.Agent{}), ""),
-				logical.UpdateOperation: forwarded(b.handle(b.updateAgent), "Change an agent's row.", responses("The agent's row.", apitype.Agent{}), ""),
-				logical.DeleteOperation: forwarded(b.handle(b.deleteAgent), "Delete an agent.", noContent("The agent is gone."), ""),
+				logical.ReadOperation:   forwarded(serve(b, b.readAgent), "Read an agent's row.", responses("The agent's row.", apitype.Agent{}), ""),
+				logical.UpdateOperation: forwarded(serve(b, b.updateAgent), "Change an agent's row.", responses("The agent's row.", apitype.Agent{}), ""),
+				logical.DeleteOperation: forwarded(serve(b, b.deleteAgent), "Delete an agent.", noContent("The agent is gone."), ""),
 			},
 			HelpSynopsis:    "Read, change or delete an agent.",
 			HelpDescription: "Deleting revokes the agent's certificates and leaves a tombstone, so that neither they nor its token ever work again.",
@@ -78,52 +78,28 @@ func (b *backend) pathsAgents() []*framework.Path {
 	return paths
 }
 
-func (b *backend) listAgents(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
+func (b *backend) listAgents(ctx context.Context, c call, _ nothing) (apitype.ListResponse[apitype.Agent], error) {
+	p, err := page(c.data)
 	if err != nil {
-		return nil, err
+		return apitype.ListResponse[apitype.Agent]{}, err
 	}
-	p, err := page(data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.Agents(ctx, tenant, p))
+	return b.enroll.Agents(ctx, c.tenant, p)
 }
 
-func (b *backend) readAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.Agent(ctx, tenant, data.Get("agent_id").(string)))
+func (b *backend) readAgent(ctx context.Context, c call, _ nothing) (apitype.Agent, error) {
+	return b.enroll.Agent(ctx, c.tenant, c.text("agent_id"))
 }
 
-func (b *backend) updateAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
-	in, err := decode[apitype.AgentUpdateRequest](data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.UpdateAgent(ctx, origin(req), tenant, data.Get("agent_id").(string), in))
+func (b *backend) updateAgent(ctx context.Context, c call, in apitype.AgentUpdateRequest) (apitype.Agent, error) {
+	return b.enroll.UpdateAgent(ctx, c.origin, c.tenant, c.text("agent_id"), in)
 }
 
-func (b *backend) deleteAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
-	return nil, b.enroll.DeleteAgent(ctx, origin(req), tenant, data.Get("agent_id").(string))
+func (b *backend) deleteAgent(ctx context.Context, c call, _ nothing) (nothing, error) {
+	return nothing{}, b.enroll.DeleteAgent(ctx, c.origin, c.tenant, c.text("agent_id"))
 }
 
-func (b *backend) revokeAgent(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.RevokeAgent(ctx, origin(req), tenant, data.Get("agent_id").(string), data.Get("reason").(string)))
+func (b *backend) revokeAgent(ctx context.Context, c call, in apitype.RevokeRequest) (apitype.AgentRevocation, error) {
+	return b.enroll.RevokeAgent(ctx, c.origin, c.tenant, c.text("agent_id"), in.Reason)
 }
 
 func (b *backend) assignAgents(ctx context.Context, c call, in apitype.AssignRequest) (apitype.AssignResponse, error) {

@@ -31,7 +31,7 @@ func (b *backend) pathsAudit() []*framework.Path {
 			"limit":       {Type: framework.TypeInt, Query: true, Description: "At most this many, 100 by default, 1000 at most."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: forwarded(b.handle(b.readEvents), "Read audit events, newest first.",
+			logical.ReadOperation: forwarded(serve(b, b.readEvents), "Read audit events, newest first.",
 				responses("Events, and the cursor of the next page.", apitype.EventsResponse{}), ""),
 		},
 		HelpSynopsis:    "Read the engine's own audit trail.",
@@ -39,37 +39,30 @@ func (b *backend) pathsAudit() []*framework.Path {
 	})
 }
 
-func (b *backend) readEvents(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) readEvents(ctx context.Context, c call, in apitype.EventsRequest) (apitype.EventsResponse, error) {
+	var none apitype.EventsResponse
 	q := audit.Query{
-		EntityType: data.Get("entity_type").(string), EntityID: data.Get("entity_id").(string), AgentID: data.Get("agent_id").(string),
-		Action: data.Get("action").(string), Cursor: data.Get("cursor").(string), Limit: data.Get("limit").(int),
-		SourceIP: data.Get("source_ip").(string), Pool: data.Get("pool").(string),
+		EntityType: in.EntityType, EntityID: in.EntityID, AgentID: in.AgentID, Action: in.Action, Cursor: in.Cursor, Limit: in.Limit,
+		SourceIP: in.SourceIP, Pool: in.Pool,
 	}
-	if tenant == "" {
-		tenant = data.Get("tenant").(string)
-	}
-	if tenant != "" {
-		q.Tenant = &tenant
+	if in.Tenant != "" { // a tenant in the path has overridden it
+		q.Tenant = &in.Tenant
 	}
 	if q.Limit < 0 || q.Limit > audit.MaxLimit {
-		return nil, apitype.Errorf(apitype.FieldInvalid, "limit must lie between 1 and %d", audit.MaxLimit)
+		return none, apitype.Errorf(apitype.FieldInvalid, "limit must lie between 1 and %d", audit.MaxLimit)
 	}
-	if q.Since, err = optionalTime(data, "since"); err != nil {
-		return nil, err
+	var err error
+	if q.Since, err = optionalTime("since", in.Since); err != nil {
+		return none, err
 	}
-	if q.Until, err = optionalTime(data, "until"); err != nil {
-		return nil, err
+	if q.Until, err = optionalTime("until", in.Until); err != nil {
+		return none, err
 	}
 	events, next, err := b.log.Page(ctx, q)
-	return answer(apitype.EventsResponse{Events: events, NextCursor: next}, err)
+	return apitype.EventsResponse{Events: events, NextCursor: next}, err
 }
 
-func optionalTime(data *framework.FieldData, field string) (time.Time, error) {
-	text := data.Get(field).(string)
+func optionalTime(field, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}

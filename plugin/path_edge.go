@@ -22,7 +22,7 @@ func (b *backend) pathsEdge() []*framework.Path {
 				"wait":  {Type: framework.TypeDurationSecond, Query: true, Description: "How long to wait for a change, 3 seconds at most."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: forwarded(b.handle(b.edgeSync), "Poll the change feed.", responses("A snapshot, or what changed.", apitype.SyncResponse{}), ""),
+				logical.ReadOperation: forwarded(serve(b, b.edgeSync), "Poll the change feed.", responses("A snapshot, or what changed.", apitype.SyncResponse{}), ""),
 			},
 			HelpSynopsis:    "Poll what edges decide by: issuers, revoked agents, settings.",
 			HelpDescription: "Answers at once on a change since the revision, else after 'wait'. 503 while the set of revoked agents is being read.",
@@ -36,7 +36,7 @@ func (b *backend) pathsEdge() []*framework.Path {
 				"ip_sans":   {Type: framework.TypeCommaStringSlice, Description: "Addresses."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: forwarded(b.handle(b.edgeCertificate), "Sign an edge's server certificate.", responses("The certificate.", apitype.EdgeCertificate{}), "sign"),
+				logical.UpdateOperation: forwarded(serve(b, b.edgeCertificate), "Sign an edge's server certificate.", responses("The certificate.", apitype.EdgeCertificate{}), "sign"),
 			},
 			HelpSynopsis:    "Sign a server certificate for an edge.",
 			HelpDescription: "serverAuth only, 7 days, for names within config.endpoint's host and config.edge_allowed_domains.",
@@ -54,15 +54,15 @@ func (b *backend) pathsEdge() []*framework.Path {
 			"refusals": {Type: framework.TypeSlice, Description: "Refusals of the edge itself since the last report: source_ip, code, count."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: forwarded(b.handle(b.edgeReport), "Report an edge and its sessions.", responses("What the agents' rows say.", apitype.ReportResponse{}), "report"),
+			logical.UpdateOperation: forwarded(serve(b, b.edgeReport), "Report an edge and its sessions.", responses("What the agents' rows say.", apitype.ReportResponse{}), "report"),
 		},
 		HelpSynopsis:    "Report an edge and the agents it has seen.",
 		HelpDescription: "Each session report is answered with the row's instance_uid, group and the standing of the certificate.",
 	})...)
 }
 
-func (b *backend) edgeSync(ctx context.Context, _ *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	return answer(b.feed.Poll(ctx, data.Get("since").(string), time.Duration(data.Get("wait").(int))*time.Second))
+func (b *backend) edgeSync(ctx context.Context, _ call, in apitype.SyncRequest) (apitype.SyncResponse, error) {
+	return b.feed.Poll(ctx, in.Since, time.Duration(in.Wait)*time.Second)
 }
 
 // syncSettings is the configuration as edges take it.
@@ -81,75 +81,65 @@ func (b *backend) syncSettings(ctx context.Context) (apitype.SyncSettings, error
 	}, nil
 }
 
-func (b *backend) edgeReport(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
-	in, err := decode[apitype.ReportRequest](data)
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) edgeReport(ctx context.Context, c call, in apitype.ReportRequest) (apitype.ReportResponse, error) {
+	var none apitype.ReportResponse
 	if err := name.Check("name", in.Name); err != nil {
-		return nil, err
+		return none, err
 	}
 	if err := name.Text("version", in.Version, name.MaxLabel); err != nil {
-		return nil, err
+		return none, err
 	}
 	if err := name.Text("revision", in.Revision, name.MaxLabel); err != nil {
-		return nil, err
+		return none, err
 	}
 	if len(in.Sessions) > apitype.MaxSessionReports {
-		return nil, apitype.Errorf(apitype.FieldInvalid, "sessions has more than %d entries", apitype.MaxSessionReports)
+		return none, apitype.Errorf(apitype.FieldInvalid, "sessions has more than %d entries", apitype.MaxSessionReports)
 	}
 	out := apitype.ReportResponse{Sessions: []apitype.SessionAnswer{}}
 	for _, s := range in.Sessions {
-		a, err := b.enroll.Seen(ctx, origin(req), tenant, in.Name, s)
+		a, err := b.enroll.Seen(ctx, c.origin, c.tenant, in.Name, s)
 		if err != nil {
-			return nil, err
+			return none, err
 		}
 		out.Sessions = append(out.Sessions, a)
 	}
-	if err := b.edges.seen(ctx, tenant, in); err != nil {
-		return nil, err
+	if err := b.edges.seen(ctx, c.tenant, in); err != nil {
+		return none, err
 	}
-	if err := b.trail.reported(tenant, in.Refusals); err != nil {
-		return nil, err
+	if err := b.trail.reported(c.tenant, in.Refusals); err != nil {
+		return none, err
 	}
-	return encode(out)
+	return out, nil
 }
 
-func (b *backend) edgeCertificate(ctx context.Context, _ *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	in, err := decode[apitype.EdgeCertificateRequest](data)
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) edgeCertificate(ctx context.Context, _ call, in apitype.EdgeCertificateRequest) (apitype.EdgeCertificate, error) {
+	var none apitype.EdgeCertificate
 	csr, err := ca.ParseCSR(in.CSR)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	cfg, err := b.settings.Get(ctx)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	names, addresses, err := settings.EdgeNames(cfg, in.DNSNames, in.IPs)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	set, err := b.authority.Set(ctx)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	issuer, err := set.Active()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	leaf, err := ca.SignEdge(issuer, ca.EdgeTemplate{PublicKey: csr.PublicKey, DNSNames: names, IPs: addresses, Now: b.enroll.Now()})
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	chain := append([]string{ca.EncodeCertificate(issuer.Certificate.Raw)}, ca.EncodeChain(issuer.Chain)...)
-	return encode(apitype.EdgeCertificate{
+	return apitype.EdgeCertificate{
 		Certificate: leaf.PEM, IssuingCA: chain[0], CAChain: chain, SerialNumber: leaf.Serial.String(), Expiration: leaf.NotAfter.Unix(),
-	})
+	}, nil
 }

@@ -28,7 +28,7 @@ func (b *backend) pathsRedeem() []*framework.Path {
 				"idempotency_key": {Type: framework.TypeString, Description: "16 to 128 printable characters; the same key gets the same answer for 10 minutes."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: forwarded(b.handle(b.redeem), "Turn a bootstrap token into an agent.",
+				logical.UpdateOperation: forwarded(serve(b, b.redeem), "Turn a bootstrap token into an agent.",
 					responses("The agent's certificate.", apitype.Identity{}), "redeem"),
 			},
 			HelpSynopsis: "Turn a bootstrap token into an agent's certificate.",
@@ -40,7 +40,7 @@ it nothing has happened. A refusal consumes nothing. Ask again with the same ide
 			DisplayAttrs: display("token"),
 			Fields:       shared,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: forwarded(b.handle(b.redeemCheck), "Ask whether a token is good right now.",
+				logical.UpdateOperation: forwarded(serve(b, b.redeemCheck), "Ask whether a token is good right now.",
 					responses("What the token is good for.", apitype.RedeemCheckResponse{}), "check"),
 			},
 			HelpSynopsis:    "Ask whether a bootstrap token would be taken right now.",
@@ -52,31 +52,24 @@ it nothing has happened. A refusal consumes nothing. Ask again with the same ide
 	return paths
 }
 
-func (b *backend) redeem(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
+// redeemed is the answer of a redemption.
+type redeemed struct{ apitype.Identity }
+
+func (r redeemed) warning() string {
+	if !r.TTLCut {
+		return ""
 	}
-	in, err := decode[apitype.RedeemRequest](data)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := b.enroll.Redeem(ctx, origin(req), tenant, in)
-	resp, err := answer(identity, err)
-	if err == nil && identity.TTLCut {
-		resp.AddWarning("the certificate ends with its issuer, before leaf_ttl has passed")
-	}
-	return resp, err
+	return "the certificate ends with its issuer, before leaf_ttl has passed"
 }
 
-func (b *backend) redeemCheck(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
+func (b *backend) redeem(ctx context.Context, c call, in apitype.RedeemRequest) (redeemed, error) {
+	identity, err := b.enroll.Redeem(ctx, c.origin, c.tenant, in)
 	if err != nil {
-		return nil, err
+		return redeemed{}, err
 	}
-	in, err := decode[apitype.RedeemCheckRequest](data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.Check(ctx, tenant, in))
+	return redeemed{*identity}, nil
+}
+
+func (b *backend) redeemCheck(ctx context.Context, c call, in apitype.RedeemCheckRequest) (apitype.RedeemCheckResponse, error) {
+	return b.enroll.Check(ctx, c.tenant, in)
 }

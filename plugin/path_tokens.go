@@ -37,7 +37,7 @@ still be redeemed. Pools' admin secrets and certificates already issued live on.
 				"bound_cidrs": {Type: framework.TypeCommaStringSlice, Description: "Networks that the token may be redeemed from, comma-separated."},
 			},
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: forwarded(b.handle(b.issueToken), "Issue a bootstrap token.",
+				logical.UpdateOperation: forwarded(serve(b, b.issueToken), "Issue a bootstrap token.",
 					responses("The token; its plaintext is never shown again.", apitype.IssuedToken{}), "issue"),
 			},
 			HelpSynopsis: "Issue a single-use bootstrap token.",
@@ -51,9 +51,9 @@ plaintext: use -wrap-ttl to hand it to a person. From the command line "vault wr
 				"state": {Type: framework.TypeString, Query: true, Description: "Only those in this state: issued, revoked or expired."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: forwarded(b.handle(b.listTokens), "List outstanding tokens.",
+				logical.ListOperation: forwarded(serve(b, b.listTokens), "List outstanding tokens.",
 					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.TokenInfo]{}), ""),
-				logical.ReadOperation: forwarded(b.handle(b.listTokens), "List outstanding tokens, page by page.",
+				logical.ReadOperation: forwarded(serve(b, b.listTokens), "List outstanding tokens, page by page.",
 					responses("Ids, with key_info for each.", apitype.ListResponse[apitype.TokenInfo]{}), "page"),
 			},
 			HelpSynopsis:    "List the tokens that have not been redeemed.",
@@ -66,7 +66,7 @@ plaintext: use -wrap-ttl to hand it to a person. From the command line "vault wr
 				"reason": {Type: framework.TypeString, Description: "Why, in words; kept in the row and in the event."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: forwarded(b.handle(b.revokeToken), "Revoke a token.", responses("The token's row.", apitype.TokenInfo{}), "revoke"),
+				logical.UpdateOperation: forwarded(serve(b, b.revokeToken), "Revoke a token.", responses("The token's row.", apitype.TokenInfo{}), "revoke"),
 			},
 			HelpSynopsis:    "Revoke a token that has not been redeemed.",
 			HelpDescription: "Ends the token. Whoever presents it is told that it was revoked. Revoking again changes nothing.",
@@ -76,7 +76,7 @@ plaintext: use -wrap-ttl to hand it to a person. From the command line "vault wr
 			DisplayAttrs: display("token"),
 			Fields:       id,
 			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: forwarded(b.handle(b.readToken), "Read a token's row.", responses("The token's row, without its secret.", apitype.TokenInfo{}), ""),
+				logical.ReadOperation: forwarded(serve(b, b.readToken), "Read a token's row.", responses("The token's row, without its secret.", apitype.TokenInfo{}), ""),
 			},
 			HelpSynopsis:    "Read a token's row.",
 			HelpDescription: "Shows a token that has not been redeemed, never its plaintext. For a redeemed one, look at its agent.",
@@ -87,46 +87,27 @@ plaintext: use -wrap-ttl to hand it to a person. From the command line "vault wr
 	return paths
 }
 
-func (b *backend) issueToken(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	if _, err := pathTenant(req, data); err != nil {
-		return nil, err
+func (b *backend) issueToken(ctx context.Context, c call, in apitype.TokenIssueRequest) (apitype.IssuedToken, error) {
+	if err := positive(c.data, "ttl"); err != nil {
+		return apitype.IssuedToken{}, err
 	}
-	in, err := decode[apitype.TokenIssueRequest](data) // the path's tenant has overridden the body's
-	if err != nil {
-		return nil, err
-	}
-	if err := positive(data, "ttl"); err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.Issue(ctx, origin(req), in))
+	return b.enroll.Issue(ctx, c.origin, in) // the path's tenant has overridden the body's
 }
 
-func (b *backend) listTokens(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
+func (b *backend) listTokens(ctx context.Context, c call, _ nothing) (apitype.ListResponse[apitype.TokenInfo], error) {
+	p, err := page(c.data)
 	if err != nil {
-		return nil, err
+		return apitype.ListResponse[apitype.TokenInfo]{}, err
 	}
-	p, err := page(data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.Tokens(ctx, tenant, p))
+	return b.enroll.Tokens(ctx, c.tenant, p)
 }
 
-func (b *backend) readToken(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.Token(ctx, tenant, data.Get("token_id").(string)))
+func (b *backend) readToken(ctx context.Context, c call, _ nothing) (apitype.TokenInfo, error) {
+	return b.enroll.Token(ctx, c.tenant, c.text("token_id"))
 }
 
-func (b *backend) revokeToken(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return nil, err
-	}
-	return answer(b.enroll.RevokeToken(ctx, origin(req), tenant, data.Get("token_id").(string), data.Get("reason").(string)))
+func (b *backend) revokeToken(ctx context.Context, c call, in apitype.RevokeRequest) (apitype.TokenInfo, error) {
+	return b.enroll.RevokeToken(ctx, c.origin, c.tenant, c.text("token_id"), in.Reason)
 }
 
 func (b *backend) revokeAllTokens(ctx context.Context, c call, in apitype.RevokeRequest) (apitype.RevokeAllResponse, error) {

@@ -56,17 +56,17 @@ const (
 
 // EventsRequest selects events, newest first.
 type EventsRequest struct {
-	EntityType string
-	EntityID   string
-	AgentID    string
-	Action     string
-	SourceIP   string
-	Pool       string // name or id
-	Tenant     string // on the tenantless path; a tenant's path goes before it
-	Since      string // RFC 3339
-	Until      string // RFC 3339
-	Limit      int    // default 100, at most 1000
-	Cursor     string // NextCursor of the page before
+	EntityType string `json:"entity_type,omitempty"`
+	EntityID   string `json:"entity_id,omitempty"`
+	AgentID    string `json:"agent_id,omitempty"`
+	Action     string `json:"action,omitempty"`
+	SourceIP   string `json:"source_ip,omitempty"`
+	Pool       string `json:"pool,omitempty"`   // name or id
+	Tenant     string `json:"tenant,omitempty"` // on the tenantless path; a tenant's path goes before it
+	Since      string `json:"since,omitempty"`  // RFC 3339
+	Until      string `json:"until,omitempty"`  // RFC 3339
+	Limit      int    `json:"limit,omitempty"`  // default 100, at most 1000
+	Cursor     string `json:"cursor,omitempty"` // NextCursor of the page before
 }
 
 // EventsResponse is one page of events.

@@ -9,8 +9,8 @@ import (
 
 // SyncRequest polls the change feed (DESIGN.md section 8).
 type SyncRequest struct {
-	Since string // "<epoch>.<n>" as last answered, empty for a full snapshot
-	Wait  int64  // seconds, at most 3
+	Since string `json:"since,omitempty"` // "<epoch>.<n>" as last answered, empty for a full snapshot
+	Wait  int64  `json:"wait,omitempty"`  // seconds, at most 3
 }
 
 // SyncResponse is a full snapshot or what changed since. Absent parts are unchanged in a delta and empty in a snapshot.
