@@ -178,6 +178,10 @@ var provocations = map[apitype.Code]func(m *mount){
 		m.backend.InvalidateKey(m.Context(), "config")
 		m.no(apitype.SchemaTooNew, read, "config", nil)
 	},
+	apitype.TenantRequired: func(m *mount) {
+		m.ok(write, "config", data{"tenancy": "hard"})
+		m.no(apitype.TenantRequired, write, "tokens/issue", nil)
+	},
 	apitype.Internal: func(m *mount) {
 		m.put("config", `hello`)
 		m.backend.InvalidateKey(m.Context(), "config")

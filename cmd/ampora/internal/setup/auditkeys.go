@@ -30,7 +30,7 @@ func AuditRequestKeys() []string {
 		"code",
 		// Settings, all an administrator's.
 		"peer_id", "trust_domain", "endpoint", "federation_url", "token_ttl", "token_min_ttl", "token_max_ttl", "leaf_ttl",
-		"leaf_max_ttl", "key_origin", "retry_window", "crl_distribution_points", "ocsp_servers", "heartbeat_interval",
+		"leaf_max_ttl", "tenancy", "key_origin", "retry_window", "crl_distribution_points", "ocsp_servers", "heartbeat_interval",
 		"edge_allowed_domains", "audit_retention", "agent_retention",
 		// Issuers.
 		"common_name", "key_type", "key_bits",
