@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -23,11 +24,17 @@ type options struct {
 	operations  int           // of each kind in a round, with 'parallel' in flight
 	alone       int           // of each kind in a round, with one in flight
 	counted     int           // of each kind when writes are counted
+	requests    int           // for 1,000 tokens each, in a round
+	expired     int           // tokens
+	single      int           // of these that were issued alone, and so have a row each
+	tidyWait    time.Duration // for the end of a sweep of them
+	events      int           // in the audit trail
 	agents      int           // that are connected and idle
 	heartbeat   time.Duration // of an idle agent
 	settle      time.Duration // from the last connect to the reading of the memory
 	auditWindow time.Duration // over which the audit log of an idle edge is watched
 	reconnect   time.Duration // one round of reconnects
+	only        string        // a stage
 	json        string
 	bareserver  string
 }
@@ -63,11 +70,17 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.operations, "operations", 320, "operations of each kind in a loaded round")
 	f.IntVar(&o.alone, "alone", 50, "operations of each kind in a round with one in flight")
 	f.IntVar(&o.counted, "counted", 20, "operations of each kind when storage writes are counted")
+	f.IntVar(&o.requests, "requests", 4, "requests for 1,000 tokens in a round")
+	f.IntVar(&o.expired, "expired", 100_000, "expired tokens")
+	f.IntVar(&o.single, "single", 20_000, "how many of the expired tokens were issued alone, and so have a row each")
+	f.DurationVar(&o.tidyWait, "tidy-wait", 3*time.Minute, "how long to wait until the expired tokens are tidied away")
+	f.IntVar(&o.events, "events", 100_000, "events in the audit trail")
 	f.IntVar(&o.agents, "agents", 2000, "idle agents on each server")
 	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "heartbeat of an idle agent")
 	f.DurationVar(&o.settle, "settle", 135*time.Second, "from the last connect to the reading of the memory: an idle Go program collects its garbage every two minutes")
 	f.DurationVar(&o.auditWindow, "audit-window", 60*time.Second, "how long the audit log of an idle edge is watched")
 	f.DurationVar(&o.reconnect, "reconnect", 2*time.Second, "length of one round of reconnects")
+	f.StringVar(&o.only, "only", "", "run this `stage` alone: writes, rates, edge or many")
 	f.StringVar(&o.json, "json", "", "also write all figures to this `file`")
 	f.StringVar(&o.bareserver, "bareserver", "", "`program` to measure the edge against (test/bench/bareserver)")
 	if err := f.Parse(args); err != nil {
@@ -76,7 +89,10 @@ func parse(args []string) (options, error) {
 	if o.bareserver == "" || f.NArg() > 0 {
 		return o, errors.New("run this as scripts/bench.sh does: with --bareserver and flags only")
 	}
-	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.agents < 1 {
+	if !slices.Contains([]string{"", "writes", "rates", "edge", "many"}, o.only) {
+		return o, errors.New("there is no such stage")
+	}
+	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.requests < 1 || o.single < 1 || o.expired < o.single || o.events < 1 || o.agents < 1 {
 		return o, errors.New("sizes must be at least 1")
 	}
 	return o, nil
@@ -109,8 +125,14 @@ func run(ctx context.Context, o options) (err error) {
 		Processors: runtime.NumCPU(), Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH,
 		Vault: b.vault.version, Ampora: b.vault.ampora, Started: b.started.UTC().Format(time.RFC3339),
 	}
-	for _, stage := range []func(context.Context) error{b.measureWrites, b.measureRates, b.measureEdge} {
-		if err := stage(ctx); err != nil {
+	for _, stage := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{{"writes", b.measureWrites}, {"rates", b.measureRates}, {"edge", b.measureEdge}, {"many", b.measureMany}} {
+		if o.only != "" && o.only != stage.name {
+			continue
+		}
+		if err := stage.measure(ctx); err != nil {
 			return err
 		}
 	}

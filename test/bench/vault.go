@@ -40,12 +40,15 @@ type vaultSide struct {
 	roleID  string
 }
 
+// pluginName is what the engine is called in Vault's catalog.
+const pluginName = "vault-plugin-secrets-ampora"
+
 const leafTTL = 90 * 24 * time.Hour // the engine's default, and so the one of pki
 
 func startVault(ctx context.Context) (*vaultSide, error) {
 	start, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	server, err := vaulttest.Run(start, vaulttest.Options{})
+	server, err := vaulttest.Run(start, vaulttest.Options{RawStorage: true})
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +68,7 @@ type usage struct {
 }
 
 func (v *vaultSide) usage(ctx context.Context) (u usage, err error) {
-	for _, pid := range append(v.server.PluginPids("vault-plugin-secrets-ampora"), v.server.Pid()) {
+	for _, pid := range append(v.server.PluginPids(pluginName), v.server.Pid()) {
 		used, err := processor(pid)
 		if err != nil {
 			return u, err
