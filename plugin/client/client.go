@@ -7,7 +7,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,7 +62,7 @@ func (c *Client) Mount() string { return c.mount }
 
 func (c *Client) scoped(path string) string { return apitype.Scoped(c.tenant, path) }
 
-// call sends one request and decodes the answer's data into out, when out is not nil. A 404 without a code is nil data.
+// call sends one request and decodes the answer into out, when out is not nil.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	r := c.vault.NewRequest(method, "/v1/"+c.mount+"/"+path)
 	for k, vs := range query {
@@ -87,16 +86,7 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 	if resp.StatusCode == http.StatusNoContent || out == nil {
 		return nil
 	}
-	var envelope struct {
-		Data json.RawMessage `json:"data"`
-	}
-	if err := resp.DecodeJSON(&envelope); err != nil {
-		return fmt.Errorf("client: the answer of %s is no JSON: %w", path, err)
-	}
-	if len(envelope.Data) == 0 || bytes.Equal(envelope.Data, []byte("null")) {
-		return fmt.Errorf("client: the answer of %s has no data", path)
-	}
-	if err := json.Unmarshal(envelope.Data, out); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		return fmt.Errorf("client: decoding the answer of %s: %w", path, err)
 	}
 	return nil
@@ -140,18 +130,26 @@ func pageQuery(p apitype.Page) url.Values {
 	return q
 }
 
+// answer is what Vault wraps data in.
+type answer[T any] struct {
+	Data *T `json:"data"`
+}
+
 func read[T any](ctx context.Context, c *Client, path string, query url.Values) (*T, error) {
-	out := new(T)
-	if err := c.call(ctx, http.MethodGet, path, query, nil, out); err != nil {
-		return nil, err
-	}
-	return out, nil
+	return ask[T](ctx, c, http.MethodGet, path, query, nil)
 }
 
 func write[T any](ctx context.Context, c *Client, path string, in any) (*T, error) {
-	out := new(T)
-	if err := c.call(ctx, http.MethodPut, path, nil, in, out); err != nil {
+	return ask[T](ctx, c, http.MethodPut, path, nil, in)
+}
+
+func ask[T any](ctx context.Context, c *Client, method, path string, query url.Values, in any) (*T, error) {
+	var out answer[T]
+	if err := c.call(ctx, method, path, query, in, &out); err != nil {
 		return nil, err
 	}
-	return out, nil
+	if out.Data == nil {
+		return nil, fmt.Errorf("client: the answer of %s has no data", path)
+	}
+	return out.Data, nil
 }
