@@ -188,6 +188,7 @@ type leaked struct {
 type review struct {
 	Agents      []leaked `json:"agents"`
 	Outstanding *int     `json:"outstanding"`
+	End         []string `json:"end"`
 }
 
 func (w *world) leak(arguments ...string) review {
@@ -225,6 +226,25 @@ func TestALeakIsReviewedFromEitherRecord(t *testing.T) {
 	redeem(alone.Token)
 	repeated := redeem(alone.Token) // the answer got lost: another certificate of the same agent
 	redeem(web.Token)
+	// A tenant's pool of the same name is another one, and is told apart by --tenant.
+	acme := w.engine.ForTenant("acme")
+	_, err = acme.WritePool(ctx, "ci", apitype.PoolRequest{})
+	must(t, err)
+	theirs, err := acme.IssueFromPool(ctx, "ci", apitype.PoolIssueRequest{Count: &count})
+	must(t, err)
+	acmes := redeem(theirs.Tokens[0].Token)
+	for _, device := range [][]string{nil, {"--device", w.vault.AuditLog()}} {
+		r := w.leak(append(device, "--pool", "ci", "--tenant", "acme")...)
+		if len(r.Agents) != 1 || r.Agents[0].AgentID != acmes.AgentID || *r.Outstanding != 5 || !slices.Equal(r.End, []string{"vault write -f ampora/tenants/acme/pools/ci/revoke"}) {
+			t.Errorf("of the tenant: %+v", r)
+		}
+		if r = w.leak(append(device, "--pool", "ci")...); len(r.Agents) != 5 || *r.Outstanding != 8 || len(r.End) != 2 {
+			t.Errorf("of all: %+v", r)
+		}
+	}
+	_, err = acme.RevokePool(ctx, "ci", apitype.RevokeRequest{})
+	must(t, err)
+	must(t, acme.DeleteAgent(ctx, acmes.AgentID))
 	_, err = w.engine.RevokeAgent(ctx, revoked.AgentID, apitype.RevokeRequest{})
 	must(t, err)
 	if _, err := w.engine.RevokeAgent(ctx, active.AgentID, apitype.RevokeRequest{Reason: "no reason of RFC 5280"}); err == nil {
@@ -234,8 +254,8 @@ func TestALeakIsReviewedFromEitherRecord(t *testing.T) {
 
 	trail := w.leak("--pool", "ci", "--since", "1h")
 	device := w.leak("--pool", "ci", "--since", "1h", "--device", w.vault.AuditLog())
-	want := map[string]string{active.AgentID: "active", revoked.AgentID: "revoked", deleted.AgentID: "deleted", repeated.AgentID: "active"}
-	fingerprints := map[string]string{active.AgentID: active.Fingerprint, revoked.AgentID: revoked.Fingerprint, deleted.AgentID: deleted.Fingerprint, repeated.AgentID: repeated.Fingerprint}
+	want := map[string]string{acmes.AgentID: "deleted", active.AgentID: "active", revoked.AgentID: "revoked", deleted.AgentID: "deleted", repeated.AgentID: "active"}
+	fingerprints := map[string]string{acmes.AgentID: acmes.Fingerprint, active.AgentID: active.Fingerprint, revoked.AgentID: revoked.Fingerprint, deleted.AgentID: deleted.Fingerprint, repeated.AgentID: repeated.Fingerprint}
 	for name, r := range map[string]review{"the trail": trail, "the device": device} {
 		if len(r.Agents) != len(want) || r.Outstanding == nil || *r.Outstanding != 3 {
 			t.Errorf("%s: %+v", name, r)
@@ -258,8 +278,8 @@ func TestALeakIsReviewedFromEitherRecord(t *testing.T) {
 	}
 	// By the pool's id, by a token, and outside the window.
 	for _, device := range [][]string{nil, {"--device", w.vault.AuditLog()}} {
-		if r := w.leak(append(device, "--pool", trail.Agents[0].PoolID)...); len(r.Agents) != len(want) {
-			t.Errorf("by the pool's id: %d agents", len(r.Agents))
+		if r := w.leak(append(device, "--pool", trail.Agents[0].PoolID)...); len(r.Agents) != len(want)-1 || *r.Outstanding != 3 || !slices.Equal(r.End, []string{"vault write -f ampora/pools/ci/revoke"}) {
+			t.Errorf("by the pool's id: %+v", r)
 		}
 		if r := w.leak(append(device, "--token", alone.TokenID)...); len(r.Agents) != 1 || r.Agents[0].AgentID != repeated.AgentID {
 			t.Errorf("by the token: %+v", r.Agents)

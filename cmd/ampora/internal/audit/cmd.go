@@ -27,12 +27,14 @@ type where struct {
 	VaultTokenFile string `placeholder:"FILE" help:"File with the Vault token. Default: VAULT_TOKEN, then what 'vault login' left."`
 }
 
+func (w where) mount() string { return strings.Trim(w.Mount, "/") }
+
 func (w where) client(con *console.Console) (*client.Client, error) {
 	v, err := vaultenv.New(con, w.VaultTokenFile)
 	if err != nil {
 		return nil, err
 	}
-	engine, err := client.New(v, strings.Trim(w.Mount, "/"))
+	engine, err := client.New(v, w.mount())
 	if err != nil {
 		return nil, err
 	}

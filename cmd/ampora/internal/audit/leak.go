@@ -55,10 +55,14 @@ type leaked struct {
 type review struct {
 	Agents []*leaked `json:"agents"`
 	// Outstanding is how many tokens may still be redeemed; absent when that cannot be told.
-	Outstanding *int   `json:"outstanding,omitempty"`
-	End         string `json:"end,omitempty"` // the command that ends those
+	Outstanding *int            `json:"outstanding,omitempty"`
+	End         []string        `json:"end,omitempty"` // the commands that end those
+	pools       map[poolOf]bool // that those are of
 	notes       []string
 }
+
+// poolOf is a pool; several tenants may have one of the same name.
+type poolOf struct{ tenant, name string }
 
 // Run answers.
 func (c *LeakCmd) Run(ctx context.Context, con *console.Console) error {
@@ -81,12 +85,15 @@ func (c *LeakCmd) Run(ctx context.Context, con *console.Console) error {
 	slices.SortStableFunc(r.Agents, func(a, b *leaked) int { return cmp.Compare(a.RedeemedAt, b.RedeemedAt) })
 	for _, a := range r.Agents {
 		if _, err := uuid.Parse(a.AgentID); err == nil && (a.Certificate == stateActive || a.Certificate == stateUnknown) {
-			a.Revoke = fmt.Sprintf("vault write %s/agents/%s/revoke reason=keyCompromise", c.base(), a.AgentID)
+			a.Revoke = fmt.Sprintf("vault write %s/%s/%s/revoke reason=keyCompromise", c.mount(), apitype.Scoped(c.Tenant, apitype.PathAgents), a.AgentID)
 		}
 	}
-	if c.Pool != "" && r.Outstanding != nil && *r.Outstanding > 0 && poolLike(c.Pool) {
-		r.End = fmt.Sprintf("vault write -f %s/pools/%s/revoke", c.base(), c.Pool)
+	for p := range r.pools {
+		if nameLike(p.name) && nameLike(p.tenant) {
+			r.End = append(r.End, fmt.Sprintf("vault write -f %s/%s/%s/revoke", c.mount(), apitype.Scoped(p.tenant, apitype.PathPools), p.name))
+		}
 	}
+	slices.Sort(r.End)
 	for _, note := range r.notes {
 		con.Sayf("%s", note)
 	}
@@ -113,13 +120,8 @@ func (c *LeakCmd) review(ctx context.Context, con *console.Console, since, until
 	return r, vaultenv.Explain(engine.Vault(), err)
 }
 
-// base is the engine's path, as 'vault' takes it.
-func (c *LeakCmd) base() string {
-	return strings.TrimSuffix(strings.Trim(c.Mount, "/")+"/"+apitype.Scoped(c.Tenant, ""), "/")
-}
-
-// poolLike reports whether a pool's name can stand in a command as it is.
-func poolLike(name string) bool {
+// nameLike reports whether a name can stand in a command as it is.
+func nameLike(name string) bool {
 	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
 }
 
@@ -144,10 +146,7 @@ func (c *LeakCmd) show(con *console.Console, r *review) error {
 	if r.Outstanding != nil {
 		con.Printf("%s outstanding.\n", counted(*r.Outstanding, "token of it is", "tokens of it are"))
 	}
-	var commands []string
-	if r.End != "" {
-		commands = append(commands, r.End)
-	}
+	commands := r.End
 	for _, a := range r.Agents {
 		if a.Revoke != "" {
 			commands = append(commands, a.Revoke)

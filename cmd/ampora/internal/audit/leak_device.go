@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -29,7 +30,8 @@ func (c *LeakCmd) fromDevice(con *console.Console, since, until time.Time) (*rev
 		defer f.Close()
 		in = f
 	}
-	d := &device{cmd: c, since: since, until: until, review: &review{}, agents: map[string]*leaked{}, expires: map[string]time.Time{}, tokens: map[string]time.Time{}, pools: map[string]bool{}}
+	d := &device{cmd: c, since: since, until: until, review: &review{pools: map[poolOf]bool{}}, agents: map[string]*leaked{},
+		expires: map[string]time.Time{}, tokens: map[string]issuedToken{}, pools: map[string]poolOf{}}
 	if err := d.read(in); err != nil {
 		return nil, err
 	}
@@ -57,11 +59,16 @@ type device struct {
 	since, until time.Time
 	review       *review
 	agents       map[string]*leaked
-	expires      map[string]time.Time // by agent id, of the newest certificate
-	tokens       map[string]time.Time // that were issued from the pool and not redeemed: when they expire
-	pools        map[string]bool      // ids that the pool has had
+	expires      map[string]time.Time   // by agent id, of the newest certificate
+	tokens       map[string]issuedToken // by id: issued from the pool, and not redeemed
+	pools        map[string]poolOf      // those that are meant, by their ids
 	unreadable   int
 	closed       bool // a value that should be readable is an HMAC
+}
+
+type issuedToken struct {
+	expires time.Time
+	pool    poolOf
 }
 
 // read takes the lines one by one; one may be as long as the feed of a hundred thousand revocations.
@@ -88,7 +95,7 @@ func (d *device) read(in io.Reader) error {
 
 // take understands a line about something that happened.
 func (d *device) take(l line) {
-	path, ours := strings.CutPrefix(l.Request.Path, strings.Trim(d.cmd.Mount, "/")+"/")
+	path, ours := strings.CutPrefix(l.Request.Path, d.cmd.mount()+"/")
 	if !ours {
 		return
 	}
@@ -107,13 +114,18 @@ func (d *device) take(l line) {
 		d.ended(parts[1], stateRevoked)
 	case len(parts) == 2 && parts[0] == apitype.PathAgents && l.Request.Operation == "delete":
 		d.ended(parts[1], stateDeleted)
-	case parts[0] == apitype.PathPools && len(parts) >= 2 && (parts[1] == d.cmd.Pool || d.pools[parts[1]]):
-		d.pool(l, strings.Join(parts[2:], "/"))
+	case parts[0] == apitype.PathPools && len(parts) >= 2:
+		d.pool(l, tenant, parts[1], strings.Join(parts[2:], "/"))
 	case len(parts) == 3 && parts[0] == apitype.PathTokens && parts[2] == "revoke":
 		delete(d.tokens, parts[1])
 	case path == apitype.PathTokensRevokeAll || path == apitype.PathAfterRestore:
-		clear(d.tokens)
+		d.end(func(p poolOf) bool { return tenant == "" || p.tenant == tenant })
 	}
+}
+
+// end forgets the tokens of pools.
+func (d *device) end(of func(poolOf) bool) {
+	maps.DeleteFunc(d.tokens, func(_ string, t issuedToken) bool { return of(t.pool) })
 }
 
 // redeemed notes the agent of a redemption. One that was repeated counts from the first time, with the newest certificate.
@@ -148,10 +160,19 @@ func (d *device) ended(agent, state string) {
 	}
 }
 
-// pool notes what was done to the pool, or with it.
-func (d *device) pool(l line, what string) {
-	if id, ok := l.Response.Data["pool_id"].(string); ok && !isHMAC(id) {
-		d.pools[id] = true
+// pool notes what was done to a pool, or with it. Holders of its secret may name it by its id.
+func (d *device) pool(l line, tenant, ref, what string) {
+	id, _ := l.Response.Data["pool_id"].(string)
+	this := poolOf{tenant, ref}
+	if id != "" && !isHMAC(id) && (ref == d.cmd.Pool || id == d.cmd.Pool) {
+		d.pools[id] = this
+	}
+	if named, byID := d.pools[ref]; byID {
+		this = named
+	}
+	meant := ref == d.cmd.Pool || slices.Contains(slices.Collect(maps.Values(d.pools)), this)
+	if !meant || d.cmd.Tenant != "" && this.tenant != d.cmd.Tenant {
+		return
 	}
 	switch what {
 	case "issue", "admin/issue":
@@ -165,14 +186,14 @@ func (d *device) pool(l line, what string) {
 			text, _ := token["expires_at"].(string)
 			d.closed = d.closed || isHMAC(id)
 			if expires, err := time.Parse(time.RFC3339, text); err == nil && id != "" {
-				d.tokens[id] = expires
+				d.tokens[id] = issuedToken{expires, this}
 			}
 		}
 	case "revoke", "rotate-secret":
-		clear(d.tokens)
+		d.end(func(p poolOf) bool { return p == this })
 	case "":
 		if l.Request.Operation == "delete" {
-			clear(d.tokens)
+			d.end(func(p poolOf) bool { return p == this })
 		}
 	}
 }
@@ -186,9 +207,10 @@ func (d *device) finish() *review {
 	}
 	if d.cmd.Pool != "" {
 		n := 0
-		for _, expires := range d.tokens {
-			if now.Before(expires) {
+		for _, t := range d.tokens {
+			if now.Before(t.expires) {
 				n++
+				d.review.pools[t.pool] = true
 			}
 		}
 		d.review.Outstanding = &n

@@ -8,13 +8,14 @@ import (
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/client"
+	"github.com/google/uuid"
 	vault "github.com/hashicorp/vault/api"
 )
 
 // fromTrail asks the engine. The audit trail alone is enough; rows of agents and tokens add names, and how many tokens are
 // outstanding, for who may read them.
 func (c *LeakCmd) fromTrail(ctx context.Context, engine *client.Client, since, until time.Time) (*review, error) {
-	t := &trail{engine: engine, review: &review{}, agents: map[string]*leaked{}, rows: true}
+	t := &trail{engine: engine, review: &review{pools: map[poolOf]bool{}}, agents: map[string]*leaked{}, rows: true}
 	query := apitype.EventsRequest{Action: apitype.ActionTokenRedeemed, Pool: c.Pool, Since: rfc3339(since), Until: rfc3339(until)}
 	queries := []apitype.EventsRequest{query}
 	if len(c.Token) > 0 {
@@ -110,7 +111,17 @@ func (t *trail) standing(ctx context.Context, a *leaked) error {
 	return nil
 }
 
+// outstanding counts the tokens that may still be redeemed, of a pool by its name or id.
 func (t *trail) outstanding(ctx context.Context, pool string) error {
+	id := ""
+	if _, err := uuid.Parse(pool); err == nil { // tokens are listed by the pool's name
+		named, err := t.engine.Events(ctx, apitype.EventsRequest{Pool: pool, Limit: 1})
+		if err != nil || len(named.Events) == 0 {
+			return err
+		}
+		id = pool
+		pool, _ = named.Events[0].Details["pool"].(string)
+	}
 	n, page := 0, apitype.Page{Pool: pool, State: apitype.TokenStateIssued, Limit: pageSize}
 	for {
 		list, err := t.engine.Tokens(ctx, page)
@@ -121,7 +132,12 @@ func (t *trail) outstanding(ctx context.Context, pool string) error {
 		if err != nil {
 			return err
 		}
-		n += len(list.Keys)
+		for _, token := range list.KeyInfo {
+			if id == "" || token.PoolID == id {
+				n++
+				t.review.pools[poolOf{token.Tenant, token.Pool}] = true
+			}
+		}
 		if page.After = list.NextAfter; page.After == "" {
 			t.review.Outstanding = &n
 			return nil
