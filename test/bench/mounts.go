@@ -221,9 +221,10 @@ func (p *past) events(ctx context.Context, like storedRow, n int, at time.Time) 
 			return err
 		}
 		delete(record, "more")
-		id := uuid.New()
-		key += "." + base64.RawURLEncoding.EncodeToString(id[:])
-		record["id"], record["time"] = id.String(), at.UTC().Format(time.RFC3339Nano)
+		u := uuid.New()
+		id := base64.RawURLEncoding.EncodeToString(u[:])
+		key += "." + id
+		record["id"], record["time"] = id, at.UTC().Format(time.RFC3339Nano)
 		events, _ := record["events"].([]any)
 		for _, e := range events {
 			event, _ := e.(storedRow)
