@@ -15,13 +15,9 @@ import (
 	"github.com/google/uuid"
 )
 
-const (
-	// maxTogether is how many records one row may hold. Its key names them all, and must be short enough for every storage
-	// that Vault has: one whose keys are files allows 255 characters.
-	maxTogether = 10
-	// maxWriters is how many rows are written at a time.
-	maxWriters = 2
-)
+// maxTogether is how many records one row may hold. Its key names them all, and must be short enough for every storage that
+// Vault has: one whose keys are files allows 255 characters.
+const maxTogether = 10
 
 // Log stores records and reads them back. It is safe for concurrent use.
 //
@@ -56,7 +52,7 @@ func NewLog(s *store.Store, now func() time.Time, retention time.Duration) *Log 
 		store: s, now: now, retention: retention, index: newIndex(), storing: map[string]*storing{},
 		stored: map[uuid.UUID]struct{}{}, inflight: map[uint64]struct{}{}, uncertain: map[string]string{}, untold: map[string]*Record{},
 	}
-	l.writes = together.New(maxTogether, maxWriters, l.put)
+	l.writes = together.New(maxTogether, l.put, nil)
 	return l
 }
 

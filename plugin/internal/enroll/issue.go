@@ -75,24 +75,19 @@ func (e *Enroller) issue(ctx context.Context, origin audit.Origin, in issuance) 
 }
 
 func (e *Enroller) commit(ctx context.Context, row *tokenRow, secrets []token.Secret) error {
-	record := row.Record // the row is others' as well once it is committed
-	if len(secrets) > 1 {
-		batch := &batchRow{Each: *row}
-		for _, s := range secrets {
-			batch.add(s)
-		}
-		if err := e.putBatch(ctx, batch); err != nil {
-			return err
-		}
-	} else {
+	if len(secrets) == 1 {
 		hash := secrets[0].Hash()
 		row.TokenID, row.Hash, row.AgentID = secrets[0].ID(), hash[:], secrets[0].AgentID()
-		if err := e.singles().Do(ctx, row); err != nil {
-			return err
-		}
+		return e.singles().Do(ctx, single{row, row.Record})
 	}
-	e.Log.Tell(ctx, record)
-	e.batches.told(row.TokenID)
+	batch := &batchRow{Each: *row}
+	for _, s := range secrets {
+		batch.add(s)
+	}
+	if err := e.putBatch(ctx, batch); err != nil {
+		return err
+	}
+	e.Log.Tell(ctx, row.Record)
 	return nil
 }
 

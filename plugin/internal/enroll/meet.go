@@ -40,7 +40,7 @@ type Enroller struct {
 	Unsettled func(agentID string, err error)
 
 	once    sync.Once
-	alone   *together.Writes[*tokenRow] // tokens of requests for one, see singles
+	alone   *together.Writes[single] // see singles
 	batches batches
 	tallies tallies
 	swept   atomic.Bool // see Sweep

@@ -31,12 +31,13 @@ func (g *gate) Put(ctx context.Context, e *logical.StorageEntry) error {
 }
 
 // alone is how many tokens a crowd issues in rows of their own: those that are written while the others wait.
-const alone = 2
+const alone = 1
 
 // crowd issues tokens at the same time, and answers those that were written together, and what became of each. What is to
 // happen once they wait for each other, and before they are written, is 'meanwhile'.
 func crowd(w *world, n int, meanwhile func()) (together []apitype.IssuedToken, errs []error) {
 	w.t.Helper()
+	w.IssuePatiently()
 	g := &gate{w.storage.Storage, make(chan struct{}, alone), make(chan struct{})}
 	w.storage.Storage = g
 	defer func() { w.storage.Storage = g.Storage }()
@@ -137,7 +138,7 @@ func TestTokensIssuedAtTheSameTimeSurviveAFaultAtEveryStorageOperation(t *testin
 				}
 				inRows := 0
 				for _, info := range outstanding {
-					if !strings.HasSuffix(info.Label, " 0") && !strings.HasSuffix(info.Label, " 1") {
+					if !strings.HasSuffix(info.Label, " 0") {
 						inRows++
 					}
 				}
