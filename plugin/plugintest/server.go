@@ -160,6 +160,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	resp, err := s.Backend.HandleRequest(r.Context(), req)
+	if s.away.Load() { // a poll that was waiting is no sign of life
+		respond(w, http.StatusServiceUnavailable, map[string]any{"errors": []string{"Vault is sealed"}})
+		return
+	}
 	if status, shown := logical.RespondErrorCommon(req, resp, err); status != 0 {
 		respondError(w, req, status, err, shown)
 		return
