@@ -31,7 +31,7 @@ const maxMinutes = 100 * 365 * 24 * 60
 // mistake would otherwise be a default, the tokens would not be those that were meant. Errors never quote the body, into
 // which a secret may have been pasted.
 func parseOrder(body []byte) (o order, err error) {
-	body = bytes.TrimSpace(body)
+	body = bytes.Trim(body, " \t\r\n") // what JSON takes for white space, RFC 8259 section 2
 	if len(body) == 0 {
 		return o, nil
 	}

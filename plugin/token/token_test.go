@@ -95,7 +95,7 @@ func refused(t testing.TB, kind token.Kind, text string) apitype.Code {
 	if !errors.As(err, &e) || e.Code != apitype.TokenMalformed && e.Code != apitype.TokenChecksum {
 		t.Fatalf("%q: %v", text, err)
 	}
-	if n := len(text); n > 30 && strings.Contains(err.Error(), strings.TrimSpace(text)[10:25]) {
+	if core := strings.TrimSpace(text); len(core) > 30 && strings.Contains(err.Error(), core[10:25]) {
 		t.Errorf("the error quotes the text: %v", err)
 	}
 	return e.Code
