@@ -91,7 +91,7 @@ rotate-secret makes a new one. Certificates already issued live on.`,
 				"max_outstanding": {Type: framework.TypeInt64, Description: "How many tokens may be outstanding at a time. 0: no cap."},
 				"tenant":          {Type: framework.TypeString, Description: "Stands in the path: tenants/<tenant>/pools/<pool>. Refused here."},
 			}),
-			ExistenceCheck: b.poolExists,
+			ExistenceCheck: existence("pool", b.pools.Exists),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.CreateOperation: forwarded(serve(b, b.writePool), "Make a pool.", row, ""),
 				logical.UpdateOperation: forwarded(serve(b, b.writePool), "Change the fields that are given.", row, ""),
@@ -106,14 +106,6 @@ redeemable, also when a pool of the same name is made again.`,
 		paths = append(paths, scoped(p)...)
 	}
 	return paths
-}
-
-func (b *backend) poolExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
-	tenant, err := pathTenant(req, data)
-	if err != nil {
-		return false, nil // the handler says what is wrong
-	}
-	return b.pools.Exists(ctx, tenant, data.Get("pool").(string))
 }
 
 func (b *backend) writePool(ctx context.Context, c call, in apitype.PoolRequest) (apitype.Pool, error) {

@@ -4,7 +4,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/ampora/ampora/plugin/identity"
@@ -20,6 +22,11 @@ type Revoked struct {
 // reasonCodes are the revocation reasons that we give, with their numbers (RFC 5280 section 5.3.1).
 var reasonCodes = map[string]int{
 	"unspecified": 0, "keyCompromise": 1, "affiliationChanged": 3, "superseded": 4, "cessationOfOperation": 5, "privilegeWithdrawn": 9,
+}
+
+// Reasons are the revocation reasons that we give, in the order of their numbers.
+func Reasons() []string {
+	return slices.SortedFunc(maps.Keys(reasonCodes), func(a, b string) int { return reasonCodes[a] - reasonCodes[b] })
 }
 
 // KnownReason reports whether this is a revocation reason that we give.

@@ -2,18 +2,19 @@ package enroll
 
 import (
 	"context"
-	"slices"
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/ca"
 	"github.com/ampora/ampora/plugin/internal/name"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
-// reasons are the revocation reasons of RFC 5280 section 5.3.1 that an operator may give.
-var reasons = []string{"unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn"}
-
-const reasonDeleted = "cessationOfOperation"
+// reasonUnspecified stands where an operator gives none, reasonDeleted for an agent that was deleted; see ca.Reasons.
+const (
+	reasonUnspecified = "unspecified"
+	reasonDeleted     = "cessationOfOperation"
+)
 
 // metAgent takes the agent's lock and settles its rows. Another tenant's agent is agent_unknown. The caller releases the
 // lock when there is no error.
@@ -70,10 +71,10 @@ func (e *Enroller) walkAgents(ctx context.Context, after string, visit func(id s
 func (e *Enroller) RevokeAgent(ctx context.Context, origin audit.Origin, tenant, agentID, reason string) (apitype.AgentRevocation, error) {
 	var none apitype.AgentRevocation
 	if reason == "" {
-		reason = reasons[0]
+		reason = reasonUnspecified
 	}
-	if !slices.Contains(reasons, reason) {
-		return none, apitype.Errorf(apitype.FieldInvalid, "reason must be one of %v", reasons)
+	if !ca.KnownReason(reason) {
+		return none, apitype.Errorf(apitype.FieldInvalid, "reason must be one of %v", ca.Reasons())
 	}
 	m, release, err := e.metAgent(ctx, tenant, agentID)
 	if err != nil {

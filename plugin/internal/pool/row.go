@@ -42,12 +42,7 @@ type row struct {
 func (*row) SchemaName() string { return "pool" }
 func (*row) SchemaVersion() int { return 1 }
 
-func key(tenant, name string) string {
-	if tenant == "" {
-		tenant = "-" // no tenant can have this name
-	}
-	return store.PoolPrefix + tenant + "/" + name
-}
+func key(tenant, name string) string { return store.NamedKey(store.PoolPrefix, tenant, name) }
 
 func (r *row) key() string { return key(r.Tenant, r.Name) }
 
