@@ -157,7 +157,9 @@ func (f *Feed) Poll(ctx context.Context, since string, wait time.Duration) (apit
 			case <-deadline.C:
 			}
 		}
-		return f.answer(ctx, since)
+		if r, withIssuers, withSettings := f.collect(since); r != nil {
+			return f.complete(ctx, *r, withIssuers, withSettings)
+		} // the memory was dropped meanwhile: wait for it to be whole again
 	}
 }
 
@@ -225,13 +227,9 @@ func (m *memory) delta(since string) ([]change, bool) {
 	return m.changes[uint64(len(m.changes))-(m.n-n):], true
 }
 
-func (f *Feed) answer(ctx context.Context, since string) (apitype.SyncResponse, error) {
-	r, withIssuers, withSettings := f.collect(since)
-	if r == nil {
-		return apitype.SyncResponse{}, apitype.Errorf(apitype.NotReady, "the set of revoked agents is being read again")
-	}
+// complete adds what is read after the revision was taken: it may be newer than the revision, never older.
+func (f *Feed) complete(ctx context.Context, r apitype.SyncResponse, withIssuers, withSettings bool) (apitype.SyncResponse, error) {
 	var err error
-	// These are read after the revision was taken: they may be newer than it, never older.
 	if withIssuers {
 		if r.Issuers, err = f.sources.Issuers(ctx); err != nil {
 			return apitype.SyncResponse{}, err
@@ -244,9 +242,10 @@ func (f *Feed) answer(ctx context.Context, since string) (apitype.SyncResponse, 
 		}
 		r.Settings = &s
 	}
-	return *r, nil
+	return r, nil
 }
 
+// collect answers the changes, or nil when there is no memory.
 func (f *Feed) collect(since string) (r *apitype.SyncResponse, withIssuers, withSettings bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
