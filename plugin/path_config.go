@@ -51,6 +51,9 @@ restored again: then run this until restore_count is higher than it has ever bee
 			"tenancy":                 text("off, or hard: every token, pool, agent, group and configuration belongs to a tenant. Never back."),
 			"key_origin":              text("Who may make agents' keys: any, csr (agents only) or server."),
 			"retry_window":            span("How long a redeemed token may ask again with the same CSR key. 0: never."),
+			"renew_proof":             text("key: a renewal proves the current key. edge: an edge's word is enough, which a taken-over edge can misuse."),
+			"crl_expiry":              span("Time from a CRL's making to its nextUpdate."),
+			"public_pki":              {Type: framework.TypeBool, Description: "Serve crl and ocsp here without a Vault token."},
 			"crl_distribution_points": many("URLs of the CRL that go into certificates."),
 			"ocsp_servers":            many("URLs of the OCSP responder that go into certificates."),
 			"heartbeat_interval":      span("Interval of agents' heartbeats."),
@@ -105,16 +108,17 @@ func (b *backend) afterRestore(ctx context.Context, c call, in apitype.RevokeReq
 func applyConfig(c *apitype.Config, data *framework.FieldData) []string {
 	texts := map[string]*string{
 		"peer_id": &c.PeerID, "trust_domain": &c.TrustDomain, "endpoint": &c.Endpoint, "endpoint_ca_bundle": &c.EndpointCABundle,
-		"federation_url": &c.FederationURL, "tenancy": &c.Tenancy, "key_origin": &c.KeyOrigin,
+		"federation_url": &c.FederationURL, "tenancy": &c.Tenancy, "key_origin": &c.KeyOrigin, "renew_proof": &c.RenewProof,
 	}
 	spans := map[string]*int64{
 		"token_ttl": &c.TokenTTL, "token_min_ttl": &c.TokenMinTTL, "token_max_ttl": &c.TokenMaxTTL, "leaf_ttl": &c.LeafTTL,
-		"leaf_max_ttl": &c.LeafMaxTTL, "retry_window": &c.RetryWindow, "heartbeat_interval": &c.HeartbeatInterval,
+		"leaf_max_ttl": &c.LeafMaxTTL, "retry_window": &c.RetryWindow, "heartbeat_interval": &c.HeartbeatInterval, "crl_expiry": &c.CRLExpiry,
 		"audit_retention": &c.AuditRetention, "agent_retention": &c.AgentRetention,
 	}
 	lists := map[string]*[]string{
 		"crl_distribution_points": &c.CRLDistributionPoints, "ocsp_servers": &c.OCSPServers, "edge_allowed_domains": &c.EdgeAllowedDomains,
 	}
+	flags := map[string]*bool{"public_pki": &c.PublicPKI}
 	var given []string
 	for field := range data.Schema {
 		value, ok := data.GetOk(field)
@@ -127,6 +131,8 @@ func applyConfig(c *apitype.Config, data *framework.FieldData) []string {
 			*texts[field] = v
 		case int:
 			*spans[field] = int64(v)
+		case bool:
+			*flags[field] = v
 		case []string:
 			*lists[field] = v
 		}

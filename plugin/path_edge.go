@@ -77,7 +77,7 @@ func (b *backend) syncSettings(ctx context.Context) (apitype.SyncSettings, error
 	}
 	return apitype.SyncSettings{
 		TrustDomain: c.TrustDomain, Endpoint: c.Endpoint, EndpointCABundle: c.EndpointCABundle,
-		KeyOrigin: c.KeyOrigin, HeartbeatInterval: c.HeartbeatInterval, RestoreCount: now.Restores(),
+		KeyOrigin: c.KeyOrigin, HeartbeatInterval: c.HeartbeatInterval, CRLExpiry: c.CRLExpiry, RestoreCount: now.Restores(),
 	}, nil
 }
 

@@ -42,6 +42,7 @@ const (
 	ActionConfigurationUpdated = "Configuration.Updated"
 	ActionConfigurationDeleted = "Configuration.Deleted"
 	ActionCertificateIssued    = "Certificate.Issued"
+	ActionCertificateRenewed   = "Certificate.Renewed"
 	ActionCertificateRevoked   = "Certificate.Revoked"
 	ActionCertificateSuspected = "Certificate.CloneSuspected"
 	ActionAgentUpdated         = "Agent.Updated"
@@ -49,6 +50,7 @@ const (
 	ActionAgentExpired         = "Agent.Expired"
 	ActionIssuerCreated        = "Issuer.Created"
 	ActionIssuerActivated      = "Issuer.Activated"
+	ActionIssuerRetired        = "Issuer.Retired"
 	ActionConfigUpdated        = "Config.Updated"
 	ActionConfigRestored       = "Config.Restored"
 	ActionAccessRefused        = "Access.Refused" // refusals of one source in one minute, in sum

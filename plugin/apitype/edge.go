@@ -31,6 +31,7 @@ type SyncSettings struct {
 	EndpointCABundle  string `json:"endpoint_ca_bundle"`
 	KeyOrigin         string `json:"key_origin"`
 	HeartbeatInterval int64  `json:"heartbeat_interval"` // seconds
+	CRLExpiry         int64  `json:"crl_expiry"`         // seconds
 	// RestoreCount is how often the mount was restored from a backup. When it changes, rows may be gone that there were.
 	RestoreCount int `json:"restore_count"`
 }
@@ -89,12 +90,14 @@ type SessionReport struct {
 	DisplayName  string `json:"display_name,omitempty"`
 	Capabilities uint64 `json:"capabilities,omitempty"`
 	HasState     bool   `json:"has_state,omitempty"` // Description, DisplayName and Capabilities are meant
+	// Applied is the fingerprint of the leaf whose offer the agent says it has applied, for good.
+	Applied string `json:"applied,omitempty"`
 }
 
 // Leaf standings in a SessionAnswer.
 const (
 	LeafCurrent    = "current"
-	LeafNext       = "next"
+	LeafNext       = "next"       // issued, and not confirmed yet; the current one is good as well
 	LeafSuperseded = "superseded" // an older leaf came back: close the session
 	LeafRevoked    = "revoked"
 	LeafUnknown    = "unknown" // no row of that agent in reach of this edge

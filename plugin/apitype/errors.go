@@ -43,6 +43,7 @@ const (
 	CSRInvalid           Code = "csr_invalid"
 	CSRRequired          Code = "csr_required"
 	KeyNotAllowed        Code = "key_not_allowed"
+	RenewalProofMissing  Code = "renewal_proof_missing"
 	EdgeNameNotAllowed   Code = "edge_name_not_allowed"
 	AgentUnknown         Code = "agent_unknown"
 	AgentRevoked         Code = "agent_revoked"
@@ -103,6 +104,7 @@ var catalogue = map[Code]entry{
 	CSRInvalid:           {400, 400, "send one PEM 'CERTIFICATE REQUEST' signed by its own key"},
 	CSRRequired:          {400, 400, "send a CSR: key_origin is 'csr', so no key is made on the server"},
 	KeyNotAllowed:        {400, 400, "use an ECDSA P-256 or P-384, Ed25519, or RSA-3072 or -4096 key; config.key_origin says who may make it"},
+	RenewalProofMissing:  {400, 403, "send a CSR for the key of the current certificate, or sign the new key with it (the README of edge/ shows how); the current certificate goes on"},
 	EdgeNameNotAllowed:   {400, 400, "ask only for names within the host of config.endpoint and config.edge_allowed_domains"},
 	AgentUnknown:         {404, 403, "list the agents with 'vault list ampora/agents'"},
 	AgentRevoked:         {410, 403, "enrol it anew with a fresh token if it should come back"},

@@ -4,6 +4,7 @@ package apitype
 type GroupRequest struct {
 	Configuration *string `json:"configuration,omitempty"` // name of a configuration; empty for none
 	Description   *string `json:"description,omitempty"`
+	RenewProof    *string `json:"renew_proof,omitempty"` // key or edge, before config.renew_proof; empty for that
 }
 
 // Group is where agents land; it gives them a configuration.
@@ -12,6 +13,7 @@ type Group struct {
 	Tenant        string `json:"tenant"`
 	Configuration string `json:"configuration"`
 	Description   string `json:"description"`
+	RenewProof    string `json:"renew_proof"`
 	CreatedAt     string `json:"created_at"`
 	UpdatedAt     string `json:"updated_at"`
 }

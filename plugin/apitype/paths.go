@@ -16,6 +16,7 @@ const (
 	PathGroups             = "groups"            // T
 	PathConfigurations     = "configurations"    // T
 	PathAgentsGroup        = "agents/group"      // T
+	PathAgentsRevoke       = "agents/revoke"     // T
 	PathAfterRestore       = "config/after-restore"
 	PathRedeem             = "redeem"       // T
 	PathRedeemCheck        = "redeem/check" // T
@@ -23,6 +24,9 @@ const (
 	PathEdgeSync           = "edge/sync"
 	PathEdgeReport         = "edge/report" // T
 	PathEdgeCertificate    = "edge/certificate"
+	PathEdgeCRL            = "edge/crl"
+	PathEdgeOCSP           = "edge/ocsp"
+	PathEdges              = "edges"        // T
 	PathAuditEvents        = "audit/events" // T
 	DefaultMount           = "ampora"
 	CapabilityAcceptsOpAMP = uint64(0x100) // AgentCapabilities_AcceptsOpAMPConnectionSettings, OpAMP specification

@@ -17,6 +17,9 @@ type Config struct {
 	Tenancy               string   `json:"tenancy"` // off, or hard: every row belongs to a tenant
 	KeyOrigin             string   `json:"key_origin"`
 	RetryWindow           int64    `json:"retry_window"`
+	RenewProof            string   `json:"renew_proof"` // key: renewing proves the current key; edge: the edge's word is enough
+	CRLExpiry             int64    `json:"crl_expiry"`  // from a CRL's making to its nextUpdate; OCSP answers likewise
+	PublicPKI             bool     `json:"public_pki"`  // crl and ocsp are served here, without a Vault token
 	CRLDistributionPoints []string `json:"crl_distribution_points"`
 	OCSPServers           []string `json:"ocsp_servers"`
 	HeartbeatInterval     int64    `json:"heartbeat_interval"`
@@ -179,6 +182,7 @@ type Agent struct {
 	State            string `json:"state"`
 	StateText        string `json:"state_text"`
 	SerialNumber     string `json:"serial_number"`
+	NextSerialNumber string `json:"next_serial_number,omitempty"` // of a leaf that is not confirmed yet
 	Fingerprint      string `json:"fingerprint"`
 	Certificate      string `json:"certificate,omitempty"`
 	Expiration       int64  `json:"expiration"`

@@ -94,6 +94,31 @@ func (c *Client) RevokeAgent(ctx context.Context, id string, in apitype.RevokeRe
 	return write[apitype.AgentRevocation](ctx, c, c.scoped(apitype.PathAgents)+"/"+id+"/revoke", in)
 }
 
+// Renew gives the agent its next leaf.
+func (c *Client) Renew(ctx context.Context, id string, in apitype.RenewRequest) (*apitype.Identity, error) {
+	return write[apitype.Identity](ctx, c, c.scoped(apitype.PathAgents)+"/"+id+"/renew", in)
+}
+
+// RevokeAgents ends every leaf of many agents.
+func (c *Client) RevokeAgents(ctx context.Context, in apitype.RevokeAgentsRequest) (*apitype.RevokeAgentsResponse, error) {
+	return write[apitype.RevokeAgentsResponse](ctx, c, c.scoped(apitype.PathAgentsRevoke), in)
+}
+
+// SetIssuerState activates or retires an issuer.
+func (c *Client) SetIssuerState(ctx context.Context, id string, in apitype.IssuerRequest) (*apitype.CAIssuer, error) {
+	return write[apitype.CAIssuer](ctx, c, apitype.PathCAIssuers+"/"+id, in)
+}
+
+// CRL is an issuer's list of revoked certificates, for an edge to serve.
+func (c *Client) CRL(ctx context.Context, in apitype.CRLRequest) (*apitype.CRL, error) {
+	return write[apitype.CRL](ctx, c, apitype.PathEdgeCRL, in)
+}
+
+// OCSP answers a question about a certificate's standing, for an edge to pass on.
+func (c *Client) OCSP(ctx context.Context, in apitype.OCSPRequest) (*apitype.OCSPResponse, error) {
+	return write[apitype.OCSPResponse](ctx, c, apitype.PathEdgeOCSP, in)
+}
+
 // Sync polls the change feed; it answers at once on a change, else after in.Wait.
 func (c *Client) Sync(ctx context.Context, in apitype.SyncRequest) (*apitype.SyncResponse, error) {
 	q := url.Values{}

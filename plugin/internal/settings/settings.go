@@ -18,6 +18,12 @@ const (
 	KeyOriginServer = "server"
 )
 
+// What a renewal rests on.
+const (
+	RenewProofKey  = "key"  // the current leaf's key
+	RenewProofEdge = "edge" // the edge's word
+)
+
 // Tenancies.
 const (
 	TenancyOff  = "off"
@@ -30,7 +36,7 @@ func Defaults() apitype.Config {
 	return apitype.Config{
 		TokenTTL: 24 * hour, TokenMinTTL: 15 * minute, TokenMaxTTL: 168 * hour,
 		LeafTTL: 90 * day, LeafMaxTTL: 365 * day,
-		Tenancy: TenancyOff, KeyOrigin: KeyOriginAny, HeartbeatInterval: 30,
+		Tenancy: TenancyOff, KeyOrigin: KeyOriginAny, RenewProof: RenewProofKey, HeartbeatInterval: 30, CRLExpiry: 15 * minute,
 		AuditRetention: 90 * day, AgentRetention: 30 * day,
 		CRLDistributionPoints: []string{}, OCSPServers: []string{}, EdgeAllowedDomains: []string{},
 	}

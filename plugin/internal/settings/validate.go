@@ -65,6 +65,11 @@ func validate(c *apitype.Config) error {
 	default:
 		return invalid("key_origin", "must be any, csr or server")
 	}
+	switch c.RenewProof {
+	case RenewProofKey, RenewProofEdge:
+	default:
+		return invalid("renew_proof", "must be key or edge")
+	}
 	const day = 86400
 	for _, r := range []struct {
 		field         string
@@ -76,6 +81,7 @@ func validate(c *apitype.Config) error {
 		{"token_ttl", c.TokenTTL, c.TokenMinTTL, c.TokenMaxTTL, "must lie between token_min_ttl and token_max_ttl"},
 		{"leaf_max_ttl", c.LeafMaxTTL, c.LeafTTL, 3660 * day, "must be at least leaf_ttl and at most 3660 days"},
 		{"leaf_ttl", c.LeafTTL, 60, c.LeafMaxTTL, "must be at least a minute and at most leaf_max_ttl"},
+		{"crl_expiry", c.CRLExpiry, 60, 30 * day, "must lie between a minute and 30 days"},
 		{"heartbeat_interval", c.HeartbeatInterval, 1, 3600, "must lie between a second and an hour, for 0 would end an agent's heartbeats for good"},
 		{"retry_window", c.RetryWindow, 0, day, "must be at most a day"},
 		{"audit_retention", c.AuditRetention, day, 3660 * day, "must be at least a day and at most 3660 days"},
