@@ -22,6 +22,8 @@ type Snapshot struct {
 	Settings  apitype.SyncSettings
 	// Issuers are the trust anchors, the active one first.
 	Issuers []*x509.Certificate
+	// IssuerIDs are the engine's ids of the same.
+	IssuerIDs []string
 	// IssuersPEM are the same, one PEM after the other.
 	IssuersPEM string
 
@@ -56,7 +58,8 @@ func apply(prev *Snapshot, in *apitype.SyncResponse, now time.Time) (*Snapshot, 
 	}
 	next := &Snapshot{Revision: in.Revision, FetchedAt: now}
 	if !in.Full {
-		next.Settings, next.Issuers, next.IssuersPEM, next.revoked = prev.Settings, prev.Issuers, prev.IssuersPEM, prev.revoked
+		next.Settings, next.revoked = prev.Settings, prev.revoked
+		next.Issuers, next.IssuerIDs, next.IssuersPEM = prev.Issuers, prev.IssuerIDs, prev.IssuersPEM
 	}
 	if in.Settings != nil {
 		next.Settings = *in.Settings
@@ -65,6 +68,10 @@ func apply(prev *Snapshot, in *apitype.SyncResponse, now time.Time) (*Snapshot, 
 		var err error
 		if next.Issuers, next.IssuersPEM, err = parseIssuers(in.Issuers); err != nil {
 			return nil, err
+		}
+		next.IssuerIDs = make([]string, len(in.Issuers))
+		for i, issuer := range in.Issuers {
+			next.IssuerIDs[i] = issuer.IssuerID
 		}
 	}
 	if len(in.Revoked) > 0 {

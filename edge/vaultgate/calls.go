@@ -27,6 +27,9 @@ type operation struct {
 
 const (
 	answerTime   = 10 * time.Second // that Vault has for one try
+	crlTime      = 30 * time.Second // a list of 100,000 certificates has megabytes
+	ocspTime     = 5 * time.Second
+	ocspTotal    = 8 * time.Second // clients of OCSP wait no longer
 	redeemTotal  = 30 * time.Second
 	maxTries     = 100 // of a redemption; redeemTotal ends it long before
 	faultTries   = 3   // of a call that the engine itself calls a fault of its own
@@ -34,9 +37,9 @@ const (
 	slowestPause = 2 * time.Second
 )
 
-type operations struct{ check, redeem, pool, sync, report, certificate operation }
+type operations struct{ check, redeem, pool, sync, report, certificate, crl, ocsp operation }
 
-func newOperations(bootstrap, pools, control *slots) operations {
+func newOperations(bootstrap, pools, questions, control *slots) operations {
 	once := func(name string, timeout time.Duration) operation {
 		return operation{
 			name: name, slots: control, timeout: timeout, total: timeout + slotPatience, tries: 1,
@@ -47,8 +50,10 @@ func newOperations(bootstrap, pools, control *slots) operations {
 		check: once("redeem_check", answerTime), redeem: once("redeem", answerTime), sync: once("sync", answerTime),
 		report: once("report", answerTime), certificate: once("certificate", answerTime),
 		pool: once("pool_issue", answerTime), // once: a repeat after a lost answer would issue what nobody ever sees
+		crl:  once("crl", crlTime), ocsp: once("ocsp", ocspTime),
 	}
-	ops.pool.slots = pools
+	ops.pool.slots, ops.ocsp.slots = pools, questions
+	ops.ocsp.total = ocspTotal
 	// A check changes nothing, so a connection that broke in an idle moment need not become an agent's problem.
 	ops.check.slots, ops.check.tries = bootstrap, 2
 	ops.redeem.slots, ops.redeem.tries, ops.redeem.total, ops.redeem.changes = bootstrap, maxTries, redeemTotal, true
@@ -105,6 +110,20 @@ func (g *Gate) Report(ctx context.Context, in apitype.ReportRequest) (*apitype.R
 func (g *Gate) EdgeCertificate(ctx context.Context, in apitype.EdgeCertificateRequest) (*apitype.EdgeCertificate, error) {
 	return perform(ctx, g, g.ops.certificate, func(ctx context.Context) (*apitype.EdgeCertificate, error) {
 		return g.client.EdgeCertificate(ctx, in)
+	})
+}
+
+// CRL fetches an issuer's list of revoked certificates.
+func (g *Gate) CRL(ctx context.Context, in apitype.CRLRequest) (*apitype.CRL, error) {
+	return perform(ctx, g, g.ops.crl, func(ctx context.Context) (*apitype.CRL, error) {
+		return g.client.CRL(ctx, in)
+	})
+}
+
+// OCSP passes on a client's question about a certificate's standing.
+func (g *Gate) OCSP(ctx context.Context, in apitype.OCSPRequest) (*apitype.OCSPResponse, error) {
+	return perform(ctx, g, g.ops.ocsp, func(ctx context.Context) (*apitype.OCSPResponse, error) {
+		return g.client.OCSP(ctx, in)
 	})
 }
 

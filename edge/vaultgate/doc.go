@@ -20,7 +20,8 @@
 //
 // # Fairness
 //
-// Bootstrap calls (RedeemCheck, Redeem), those for holders of pool secrets (IssueWithSecret) and the edge's own (Sync,
-// Report, EdgeCertificate) have slots of their own, so that neither a thousand agents with tokens nor a flood of secrets
-// can hold up a revocation, or each other. Queues are bounded in length and time.
+// Bootstrap calls (RedeemCheck, Redeem), those for holders of pool secrets (IssueWithSecret), questions about certificates
+// (OCSP) and the edge's own (Sync, Report, EdgeCertificate, CRL) have slots of their own, so that neither a thousand agents
+// with tokens nor a flood of secrets or questions can hold up a revocation, or each other. Queues are bounded in length and
+// time.
 package vaultgate

@@ -19,7 +19,10 @@ const (
 	// Issuing for holders of pool secrets.
 	poolSlots = 16
 	poolQueue = 256
-	// The edge itself polls once, reports in batches and rarely wants a certificate.
+	// Questions about certificates, which anybody may ask.
+	questionSlots = 8
+	questionQueue = 64
+	// The edge itself polls once, reports in batches, and rarely wants a certificate or a list.
 	controlSlots = 8
 	controlQueue = 64
 )
@@ -56,17 +59,17 @@ func New(o Options) (*Gate, error) {
 		return nil, err
 	}
 	bootstrap := newSlots(orDefault(o.BootstrapSlots, defaultBootstrapSlots), orDefault(o.BootstrapQueue, defaultBootstrapQueue))
-	pools, control := newSlots(poolSlots, poolQueue), newSlots(controlSlots, controlQueue)
+	pools, questions, control := newSlots(poolSlots, poolQueue), newSlots(questionSlots, questionQueue), newSlots(controlSlots, controlQueue)
 	m, s := newMetrics(), newStatus()
 	k := newKeeper(method, calls, bare, log, m)
-	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "control": control})
+	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "questions": questions, "control": control})
 	if o.Registerer != nil {
 		if err := m.register(o.Registerer); err != nil {
 			return nil, fmt.Errorf("vaultgate: %w", err)
 		}
 	}
 	return &Gate{
-		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k, ops: newOperations(bootstrap, pools, control),
+		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k, ops: newOperations(bootstrap, pools, questions, control),
 		log: log, metrics: m, status: s, registerer: o.Registerer,
 	}, nil
 }
