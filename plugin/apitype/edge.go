@@ -113,6 +113,8 @@ type SessionAnswer struct {
 	Group         string `json:"group"`
 	Configuration string `json:"configuration"`
 	StateWanted   bool   `json:"state_wanted"`
+	// KeyOrigin says who made the key of the agent's leaf (csr or server), which is who has to make the next one.
+	KeyOrigin string `json:"key_origin"`
 }
 
 // ReportResponse answers every session report.

@@ -26,6 +26,10 @@ type Leaf struct {
 	IssuerIndex int // which of the issuers signed it
 }
 
+// Backdate is how far a certificate's NotBefore lies before the moment of its signing, for verifiers whose clocks run late. It
+// is less only where the issuer itself is younger.
+const Backdate = 5 * time.Minute
+
 // SPIFFEID is the one URI name of an agent's leaf.
 func SPIFFEID(trustDomain, tenant, agentID string) *url.URL {
 	path := "/agent/" + agentID

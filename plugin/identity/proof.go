@@ -13,6 +13,10 @@ import (
 	"fmt"
 )
 
+// ProofBlock is the PEM type under which a renewal's proof travels in OpAMP: one such block stands behind the CSR's in the csr
+// field of the CertificateRequest, and holds what Proof has made.
+const ProofBlock = "AMPORA RENEWAL PROOF"
+
 // proofPrefix keeps a signature made for a renewal from being good for anything else, and the other way round.
 const proofPrefix = "ampora renewal proof v1\x00"
 

@@ -17,7 +17,7 @@ import (
 
 const (
 	// backdate is how far NotBefore lies back, for verifiers whose clocks run late.
-	backdate = 5 * time.Minute
+	backdate = identity.Backdate
 	// minIssuerLife is how long an issuer must still live to sign anything.
 	minIssuerLife = time.Minute
 
