@@ -37,9 +37,9 @@ const (
 	slowestPause = 2 * time.Second
 )
 
-type operations struct{ check, redeem, pool, sync, report, certificate, crl, ocsp operation }
+type operations struct{ check, redeem, pool, sync, report, certificate, crl, ocsp, renew operation }
 
-func newOperations(bootstrap, pools, questions, control *slots) operations {
+func newOperations(bootstrap, pools, questions, renewals, control *slots) operations {
 	once := func(name string, timeout time.Duration) operation {
 		return operation{
 			name: name, slots: control, timeout: timeout, total: timeout + slotPatience, tries: 1,
@@ -50,13 +50,14 @@ func newOperations(bootstrap, pools, questions, control *slots) operations {
 		check: once("redeem_check", answerTime), redeem: once("redeem", answerTime), sync: once("sync", answerTime),
 		report: once("report", answerTime), certificate: once("certificate", answerTime),
 		pool: once("pool_issue", answerTime), // once: a repeat after a lost answer would issue what nobody ever sees
-		crl:  once("crl", crlTime), ocsp: once("ocsp", ocspTime),
+		crl:  once("crl", crlTime), ocsp: once("ocsp", ocspTime), renew: once("renew", answerTime),
 	}
 	ops.pool.slots, ops.ocsp.slots = pools, questions
 	ops.ocsp.total = ocspTotal
 	// A check changes nothing, so a connection that broke in an idle moment need not become an agent's problem.
 	ops.check.slots, ops.check.tries = bootstrap, 2
 	ops.redeem.slots, ops.redeem.tries, ops.redeem.total, ops.redeem.changes = bootstrap, maxTries, redeemTotal, true
+	ops.renew.slots, ops.renew.tries, ops.renew.total, ops.renew.changes = renewals, maxTries, redeemTotal, true
 	ops.sync.decides = true
 	return ops
 }
@@ -77,6 +78,17 @@ func (g *Gate) Redeem(ctx context.Context, in apitype.RedeemRequest) (*apitype.I
 	}
 	return perform(ctx, g, g.ops.redeem, func(ctx context.Context) (*apitype.Identity, error) {
 		return g.client.Redeem(ctx, in)
+	})
+}
+
+// Renew gives an agent its next leaf. Like Redeem it needs an IdempotencyKey and repeats the call with it. An outcome that
+// stays open strands nobody: the leaf that the agent has goes on, and asking again is safe at any time.
+func (g *Gate) Renew(ctx context.Context, agentID string, in apitype.RenewRequest) (*apitype.Identity, error) {
+	if in.IdempotencyKey == "" {
+		return nil, apitype.Errorf(apitype.Internal, "a renewal without an idempotency key")
+	}
+	return perform(ctx, g, g.ops.renew, func(ctx context.Context) (*apitype.Identity, error) {
+		return g.client.Renew(ctx, agentID, in)
 	})
 }
 

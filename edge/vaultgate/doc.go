@@ -7,9 +7,9 @@
 //
 // A refusal by the engine comes back as the *apitype.Error that it is. Everything that means "Vault could not answer"
 // (network, sealed, overloaded, a plugin that crashed, our own token refused) comes back as vault_unavailable, whose text
-// is safe to show to an agent; Cause tells the log what lies behind it. Redeem alone repeats a call, always with the same
-// idempotency key, because a lost answer must never cost an agent; when even the repetitions leave open what happened it
-// answers outcome_unknown.
+// is safe to show to an agent; Cause tells the log what lies behind it. Redeem and Renew alone repeat a call, always with the
+// same idempotency key, because a lost answer must never cost an agent; when even the repetitions leave open what happened
+// they answer outcome_unknown.
 //
 // # Login
 //
@@ -20,8 +20,8 @@
 //
 // # Fairness
 //
-// Bootstrap calls (RedeemCheck, Redeem), those for holders of pool secrets (IssueWithSecret), questions about certificates
-// (OCSP) and the edge's own (Sync, Report, EdgeCertificate, CRL) have slots of their own, so that neither a thousand agents
-// with tokens nor a flood of secrets or questions can hold up a revocation, or each other. Queues are bounded in length and
-// time.
+// Bootstrap calls (RedeemCheck, Redeem), renewals (Renew), those for holders of pool secrets (IssueWithSecret), questions about
+// certificates (OCSP) and the edge's own (Sync, Report, EdgeCertificate, CRL) have slots of their own, so that neither a
+// thousand agents with tokens nor a flood of secrets or questions can hold up a revocation, or each other. Queues are bounded
+// in length and time.
 package vaultgate

@@ -22,6 +22,9 @@ const (
 	// Questions about certificates, which anybody may ask.
 	questionSlots = 8
 	questionQueue = 64
+	// Next leaves for agents that have one. The edge's own renewals wait in the edge, so the queue is the agents'.
+	renewalSlots = 32
+	renewalQueue = 512
 	// The edge itself polls once, reports in batches, and rarely wants a certificate or a list.
 	controlSlots = 8
 	controlQueue = 64
@@ -59,17 +62,19 @@ func New(o Options) (*Gate, error) {
 		return nil, err
 	}
 	bootstrap := newSlots(orDefault(o.BootstrapSlots, defaultBootstrapSlots), orDefault(o.BootstrapQueue, defaultBootstrapQueue))
-	pools, questions, control := newSlots(poolSlots, poolQueue), newSlots(questionSlots, questionQueue), newSlots(controlSlots, controlQueue)
+	pools, questions := newSlots(poolSlots, poolQueue), newSlots(questionSlots, questionQueue)
+	renewals, control := newSlots(renewalSlots, renewalQueue), newSlots(controlSlots, controlQueue)
 	m, s := newMetrics(), newStatus()
 	k := newKeeper(method, calls, bare, log, m)
-	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "questions": questions, "control": control})
+	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "questions": questions, "renewals": renewals, "control": control})
 	if o.Registerer != nil {
 		if err := m.register(o.Registerer); err != nil {
 			return nil, fmt.Errorf("vaultgate: %w", err)
 		}
 	}
 	return &Gate{
-		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k, ops: newOperations(bootstrap, pools, questions, control),
+		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k,
+		ops: newOperations(bootstrap, pools, questions, renewals, control),
 		log: log, metrics: m, status: s, registerer: o.Registerer,
 	}, nil
 }
