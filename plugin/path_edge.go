@@ -130,7 +130,7 @@ func (b *backend) edgeCertificate(ctx context.Context, _ call, in apitype.EdgeCe
 	if err != nil {
 		return none, err
 	}
-	issuer, err := set.Active()
+	issuer, err := set.Server(b.enroll.Now())
 	if err != nil {
 		return none, err
 	}

@@ -65,7 +65,7 @@ func (a *Authority) Set(ctx context.Context) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		set.all = append(set.all, Issuer{Issuer: i, State: s.State, CommonName: row.CommonName})
+		set.all = append(set.all, Issuer{Issuer: i, State: s.State, CommonName: row.CommonName, since: s.Since})
 	}
 	a.cached = set
 	return set, nil

@@ -42,17 +42,17 @@ func (a *Authority) NewRoot(ctx context.Context, origin audit.Origin, in apitype
 	if err := a.store.Put(ctx, store.IssuerPrefix+issuer.ID, row); err != nil {
 		return apitype.CAIssuer{}, err
 	}
-	state := Draft
+	next := set.row.with(issuer.ID)
 	events := []apitype.Event{event(apitype.ActionIssuerCreated, issuer.ID)}
+	place := len(next.Issuers) - 1
 	if _, err := set.Active(); err != nil {
-		state = Active
+		next.activate(place, a.now())
 		events = append(events, event(apitype.ActionIssuerActivated, issuer.ID))
 	}
-	next := set.row.with(issuer.ID, state)
 	if err := a.commit(ctx, origin, next, events...); err != nil {
 		return apitype.CAIssuer{}, err
 	}
-	return Issuer{Issuer: issuer, State: state, CommonName: row.CommonName}.describe(), nil
+	return Issuer{Issuer: issuer, State: next.Issuers[place].State, CommonName: row.CommonName}.describe(), nil
 }
 
 // NewIntermediate makes a draft issuer and answers the CSR for its key.
@@ -80,7 +80,7 @@ func (a *Authority) NewIntermediate(ctx context.Context, origin audit.Origin, in
 	if err := a.store.Put(ctx, store.IssuerPrefix+id, &issuerRow{Key: text, CommonName: in.CommonName}); err != nil {
 		return none, err
 	}
-	if err := a.commit(ctx, origin, set.row.with(id, Draft), event(apitype.ActionIssuerCreated, id)); err != nil {
+	if err := a.commit(ctx, origin, set.row.with(id), event(apitype.ActionIssuerCreated, id)); err != nil {
 		return none, err
 	}
 	return apitype.CAIntermediateResponse{IssuerID: id, CSR: csr}, nil
@@ -107,6 +107,9 @@ func (a *Authority) SetSigned(ctx context.Context, origin audit.Origin, in apity
 			break
 		}
 		failure = err
+		if ca.HoldsKey(in.Certificate, i.Key.Public()) {
+			break // what is wrong with this draft's chain is what matters, not that the others' keys are others
+		}
 	}
 	if signed == nil {
 		if again := set.signedAlready(in.Certificate, a.now()); again != nil {
@@ -126,7 +129,7 @@ func (a *Authority) SetSigned(ctx context.Context, origin audit.Origin, in apity
 	if _, err := set.Active(); err != nil {
 		issuer.State = Active
 		next := set.row.copy()
-		next.Issuers[place].State = Active
+		next.activate(place, a.now())
 		if err := a.commit(ctx, origin, next, event(apitype.ActionIssuerActivated, signed.ID)); err != nil {
 			return apitype.CAIssuer{}, err
 		}
@@ -161,18 +164,15 @@ func (a *Authority) Activate(ctx context.Context, origin audit.Origin, id string
 		return apitype.CAIssuer{}, err
 	case issuer.State == Active:
 		return issuer.describe(), nil
+	case issuer.State == Retired:
+		return apitype.CAIssuer{}, apitype.Errorf(apitype.IssuerInvalid, "the issuer is retired, for good")
 	case issuer.Certificate == nil:
 		return apitype.CAIssuer{}, apitype.Errorf(apitype.IssuerInvalid, "the issuer's CSR has not been signed yet")
-	case issuer.State == Retired:
-		return apitype.CAIssuer{}, apitype.Errorf(apitype.IssuerInvalid, "the issuer is retired")
+	case !issuer.CanSign(a.now()):
+		return apitype.CAIssuer{}, apitype.Errorf(apitype.IssuerInvalid, "the issuer has expired")
 	}
 	next := set.row.copy()
-	for n := range next.Issuers {
-		if next.Issuers[n].State == Active {
-			next.Issuers[n].State = Trusted
-		}
-	}
-	next.Issuers[place].State = Active
+	next.activate(place, a.now())
 	if err := a.commit(ctx, origin, next, event(apitype.ActionIssuerActivated, id)); err != nil {
 		return apitype.CAIssuer{}, err
 	}
@@ -213,10 +213,24 @@ func (r stateRow) copy() stateRow {
 	return r
 }
 
-func (r stateRow) with(id, state string) stateRow {
+// with is the row with one draft more.
+func (r stateRow) with(id string) stateRow {
 	r = r.copy()
-	r.Issuers = append(r.Issuers, issuerState{ID: id, State: state})
+	r.Issuers = append(r.Issuers, issuerState{ID: id, State: Draft})
 	return r
+}
+
+// activate makes the issuer at that place the one that signs.
+func (r stateRow) activate(place int, now time.Time) {
+	for n := range r.Issuers {
+		if r.Issuers[n].State == Active {
+			r.Issuers[n].State = Trusted
+		}
+	}
+	r.Issuers[place].State = Active
+	if r.Issuers[place].Since.IsZero() {
+		r.Issuers[place].Since = now.UTC()
+	}
 }
 
 func event(action, id string) apitype.Event {

@@ -6,13 +6,15 @@ package authority
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/ca"
 )
 
-// Issuer states (DESIGN.md section 6). A draft has no certificate yet, or waits to be activated.
+// Issuer states (DESIGN.md section 6), in the order of an issuer's life. A draft has no certificate yet, or waits to be
+// activated. One that is retired is trusted nowhere any more, but its key stays, since its CRL may still be asked for.
 const (
 	Draft   = "draft"
 	Active  = "active"
@@ -29,6 +31,8 @@ type stateRow struct {
 type issuerState struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
+	// Since is when the issuer became a trust anchor. It is zero before, and in rows that are older than this field.
+	Since time.Time `json:"since,omitzero"`
 }
 
 func (*stateRow) SchemaName() string { return "issuer state" }
@@ -82,6 +86,7 @@ type Issuer struct {
 	*ca.Issuer
 	State      string
 	CommonName string
+	since      time.Time // as in issuerState
 }
 
 // describe is the issuer without its key.

@@ -19,6 +19,9 @@ type Revoked struct {
 	Reason string // see Reasons
 }
 
+// CRLBackdate is how far a list's thisUpdate lies before its signing, for verifiers whose clocks run late.
+const CRLBackdate = backdate
+
 // reasonCodes are the revocation reasons that we give, with their numbers (RFC 5280 section 5.3.1).
 var reasonCodes = map[string]int{
 	"unspecified": 0, "keyCompromise": 1, "affiliationChanged": 3, "superseded": 4, "cessationOfOperation": 5, "privilegeWithdrawn": 9,
@@ -40,7 +43,7 @@ func (i *Issuer) SignCRL(revoked []Revoked, number *big.Int, now time.Time, life
 		entries[n] = x509.RevocationListEntry{SerialNumber: r.Serial.Big(), RevocationTime: r.Time.UTC(), ReasonCode: reasonCodes[r.Reason]}
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
-		RevokedCertificateEntries: entries, Number: number, ThisUpdate: now.Add(-backdate).UTC(), NextUpdate: now.Add(life).UTC(),
+		RevokedCertificateEntries: entries, Number: number, ThisUpdate: now.Add(-CRLBackdate).UTC(), NextUpdate: now.Add(life).UTC(),
 	}, i.Certificate, i.Key)
 	if err != nil {
 		return nil, fmt.Errorf("ca: signing the CRL: %w", err)

@@ -49,6 +49,9 @@ func AcceptSigned(id string, key crypto.Signer, pemChain string, now time.Time) 
 	if err != nil {
 		return nil, err
 	}
+	if at := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return isFor(c, key.Public()) }); at > 0 {
+		return nil, apitype.Errorf(apitype.IssuerInvalid, "the chain is out of order: certificate %d is the issuer's own, which comes first", at+1)
+	}
 	if err := checkIssuer(chain[0], key); err != nil {
 		return nil, err
 	}
@@ -56,6 +59,17 @@ func AcceptSigned(id string, key crypto.Signer, pemChain string, now time.Time) 
 		return nil, err
 	}
 	return &Issuer{ID: id, Certificate: chain[0], Key: key, Chain: chain[1:]}, nil
+}
+
+// HoldsKey reports whether a chain that parses has a certificate for the key, wherever it stands.
+func HoldsKey(pemChain string, key crypto.PublicKey) bool {
+	chain, err := parseChain(pemChain)
+	return err == nil && slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return isFor(c, key) })
+}
+
+func isFor(c *x509.Certificate, key crypto.PublicKey) bool {
+	public, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(key)
 }
 
 func parseChain(text string) ([]*x509.Certificate, error) {
@@ -89,11 +103,10 @@ func parseChain(text string) ([]*x509.Certificate, error) {
 
 // checkIssuer looks at the first certificate alone: is it ours, and fit to sign what we sign.
 func checkIssuer(c *x509.Certificate, key crypto.Signer) error {
-	public, ok := c.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	clientAuth, serverAuth, anyUsage := usage(c, x509.ExtKeyUsageClientAuth), usage(c, x509.ExtKeyUsageServerAuth), usage(c, x509.ExtKeyUsageAny)
 	unrestricted := len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0
 	switch {
-	case !ok || !public.Equal(key.Public()):
+	case !isFor(c, key.Public()):
 		return apitype.Errorf(apitype.IssuerInvalid, "the first certificate is not for the key of this issuer's CSR")
 	case !c.BasicConstraintsValid || !c.IsCA:
 		return apitype.Errorf(apitype.IssuerInvalid, "the first certificate is not a CA")
@@ -131,13 +144,21 @@ func checkPath(chain []*x509.Certificate, now time.Time) error {
 		case last && !selfIssued:
 			return apitype.Errorf(apitype.IssuerInvalid, "the chain does not end in a self-signed root")
 		}
-		parent := chain[min(n+1, len(chain)-1)]
-		// CheckSignatureFrom also wants the parent to be a CA that may sign, and refuses SHA-1.
-		if !bytes.Equal(c.RawIssuer, parent.RawSubject) || c.CheckSignatureFrom(parent) != nil {
-			return apitype.Errorf(apitype.IssuerInvalid, "certificate %d is not signed by the one after it", position)
+		next := min(n+1, len(chain)-1)
+		if signedBy(c, chain[next]) {
+			continue
 		}
+		if at := slices.IndexFunc(chain, func(parent *x509.Certificate) bool { return signedBy(c, parent) }); at >= 0 {
+			return apitype.Errorf(apitype.IssuerInvalid, "the chain is out of order: certificate %d is signed by certificate %d", position, at+1)
+		}
+		return apitype.Errorf(apitype.IssuerInvalid, "certificate %d is not signed by the one after it", position)
 	}
 	return nil
+}
+
+// signedBy also wants the parent to be a CA that may sign, and refuses SHA-1.
+func signedBy(c, parent *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, parent.RawSubject) && c.CheckSignatureFrom(parent) == nil
 }
 
 func usage(c *x509.Certificate, wanted x509.ExtKeyUsage) bool {

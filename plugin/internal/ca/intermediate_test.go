@@ -116,6 +116,10 @@ func TestSignedChainsThatAreRefused(t *testing.T) {
 	via := func(p outer) string {
 		return chainPEM(sign(t, caTemplate("Ampora CA"), p.sub, key.Public(), p.subKey), p.sub, p.root)
 	}
+	leaf := issue(func(c *x509.Certificate) {
+		c.IsCA, c.BasicConstraintsValid, c.KeyUsage = false, true, x509.KeyUsageDigitalSignature
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	})
 	tampered := *o.sub
 	tampered.Raw = append([]byte(nil), o.sub.Raw...)
 	tampered.Raw[len(tampered.Raw)-1] ^= 1
@@ -129,7 +133,14 @@ func TestSignedChainsThatAreRefused(t *testing.T) {
 		"over-long":                 {full + strings.Repeat("\n", 64<<10), "over 64 KiB"},
 		"too many certificates":     {chainPEM(good, o.sub, o.sub, o.sub, o.sub, o.sub, o.sub, o.sub, o.sub, o.sub, o.root), "over 10 certificates"},
 		"another key":               {chainPEM(o.sub, o.root), "not for the key"},
-		"the root first":            {chainPEM(o.root, o.sub, good), "not for the key"},
+		"the root first":            {chainPEM(o.root, o.sub, good), "out of order: certificate 3 is the issuer's own"},
+		"the parents swapped":       {chainPEM(good, o.root, o.sub), "out of order: certificate 1 is signed by certificate 3"},
+		"the issuer in the middle":  {chainPEM(o.sub, good, o.root), "out of order: certificate 2 is the issuer's own"},
+		"a leaf":                    {chainPEM(leaf, o.sub, o.root), "not a CA"},
+		"a CSR":                     {block("CERTIFICATE REQUEST", csrDER(t, key, hostileRequest())), "no CERTIFICATE"},
+		"somebody else's PEM":       {block("PGP PUBLIC KEY BLOCK", []byte("x")), "no CERTIFICATE"},
+		"1 MB of garbage":           {strings.Repeat("\x00\xffx", 1<<20/3), "over 64 KiB"},
+		"1 MB of certificates":      {strings.Repeat(chainPEM(o.sub), 1<<20/len(chainPEM(o.sub))), "over 64 KiB"},
 		"no root":                   {chainPEM(good, o.sub), "does not end in a self-signed root"},
 		"alone":                     {chainPEM(good), "does not end in a self-signed root"},
 		"a gap":                     {chainPEM(good, o.root), "certificate 1 is not signed"},

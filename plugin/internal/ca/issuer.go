@@ -99,6 +99,12 @@ func issuerSubject(id, commonName string) (pkix.Name, error) {
 	return pkix.Name{CommonName: commonName, SerialNumber: short}, nil
 }
 
+// CanSign reports whether the issuer has enough life left to sign anything.
+func (i *Issuer) CanSign(now time.Time) bool {
+	_, err := i.signable(now)
+	return err == nil
+}
+
 // signable answers until when the issuer can sign, or issuer_missing when it cannot any more.
 func (i *Issuer) signable(now time.Time) (time.Time, error) {
 	if i == nil || i.Certificate == nil || i.Key == nil {
