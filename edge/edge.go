@@ -8,6 +8,7 @@ package edge
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -95,13 +96,17 @@ func (e *Edge) wireCertificate() error {
 		e.certs = files
 		return files.Load()
 	}
-	issued := servercert.NewIssued(servercert.Issued{Signer: e.gate, Holder: e.holder, Logger: logger, Names: func() []string {
-		s := e.feed.Current()
-		if s == nil {
-			return nil
-		}
-		return o.names(s.Settings.Endpoint)
-	}})
+	issued := servercert.NewIssued(servercert.Issued{
+		Signer: e.gate, Holder: e.holder, Logger: logger,
+		Names: func() []string {
+			s := e.feed.Current()
+			if s == nil {
+				return nil
+			}
+			return o.names(s.Settings.Endpoint)
+		},
+		Trusts: func(issuer *x509.Certificate) bool { s := e.feed.Current(); return s == nil || s.Trusts(issuer) },
+	})
 	e.feed.OnChange(func(trust.Change) { issued.Wake() })
 	e.certs = issued
 	return nil

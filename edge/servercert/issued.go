@@ -30,12 +30,15 @@ type Signer interface {
 type Issued struct {
 	Signer Signer
 	// Names answers the host names and addresses that the certificate is for. None means that they are not known yet.
-	Names  func() []string
+	Names func() []string
+	// Trusts reports whether an issuer is still one, as far as is known here. Nil means always.
+	Trusts func(issuer *x509.Certificate) bool
 	Holder *Holder
 	Logger hclog.Logger
 
-	wake  chan struct{}
-	names []string // those of the certificate in use
+	wake   chan struct{}
+	names  []string          // those of the certificate in use
+	issuer *x509.Certificate // of the certificate in use
 }
 
 const (
@@ -50,7 +53,7 @@ func NewIssued(i Issued) *Issued {
 	return &i
 }
 
-// Wake makes Run look at the names again. It never blocks.
+// Wake makes Run look at the names and the issuer again. It never blocks.
 func (i *Issued) Wake() {
 	select {
 	case i.wake <- struct{}{}:
@@ -59,7 +62,7 @@ func (i *Issued) Wake() {
 }
 
 // Run keeps a valid certificate in the holder until ctx ends: renewed at about two thirds of its life, and at once when the
-// names change.
+// names change or when its issuer was retired.
 func (i *Issued) Run(ctx context.Context) {
 	var renewAt time.Time
 	retry := retryMin
@@ -69,13 +72,17 @@ func (i *Issued) Run(ctx context.Context) {
 		switch {
 		case len(names) == 0:
 			// Wake tells when there may be some.
-		case !slices.Equal(names, i.names) || !time.Now().Before(renewAt):
+		case !slices.Equal(names, i.names) || !time.Now().Before(renewAt) || i.orphaned():
 			at, err := i.renew(ctx, names)
 			if err == nil {
-				renewAt, retry = at, retryMin
-				continue
-			}
-			if ctx.Err() == nil {
+				renewAt = at
+				if !i.orphaned() {
+					retry = retryMin
+					continue
+				}
+				// Which issuers there are is known here a little later than in Vault. Soon it either knows this one, or Vault signs
+				// with another.
+			} else if ctx.Err() == nil {
 				i.Logger.Warn("no server certificate from Vault, trying again", "names", names, "error", err)
 			}
 			wait, retry = retry/2+mathrand.N(retry), min(retry*2, retryMax)
@@ -92,6 +99,11 @@ func (i *Issued) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 	}
+}
+
+// orphaned reports whether the issuer of the certificate in use was retired: agents get it no more among their roots.
+func (i *Issued) orphaned() bool {
+	return i.Trusts != nil && i.issuer != nil && !i.Trusts(i.issuer)
 }
 
 // renew gets a certificate and answers when to get the next.
@@ -123,11 +135,24 @@ func (i *Issued) renew(ctx context.Context, names []string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	i.Holder.set(certificate, roots)
-	i.names = slices.Clone(names)
+	i.names, i.issuer = slices.Clone(names), issuerOf(answer)
 	leaf := certificate.Leaf
-	i.Logger.Info("server certificate from Vault", "names", names, "not_after", leaf.NotAfter)
+	i.Logger.Info("server certificate from Vault", "names", names, "not_after", leaf.NotAfter, "issuer", leaf.Issuer)
 	life := time.Until(leaf.NotAfter)
 	return time.Now().Add(life*2/3 - mathrand.N(life/20+1)), nil
+}
+
+// issuerOf is the issuing CA of an answer that was assembled, nil if that is none.
+func issuerOf(answer *apitype.EdgeCertificate) *x509.Certificate {
+	block, _ := pem.Decode([]byte(answer.IssuingCA))
+	if block == nil {
+		return nil
+	}
+	issuer, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil
+	}
+	return issuer
 }
 
 // assemble puts the chain together: what the handshake sends (leaf and intermediates) and what agents verify it by (the

@@ -156,6 +156,73 @@ func TestIssuedCertificates(t *testing.T) {
 	})
 }
 
+// A certificate whose issuer was retired is replaced at once; until Vault signs with an issuer that is known here, again and
+// again, but not in a rush. Other news about issuers changes nothing.
+func TestACertificateOfARetiredIssuerIsReplacedAtOnce(t *testing.T) {
+	first, second := newSigner(t, time.Hour), newSigner(t, time.Hour)
+	var mu sync.Mutex
+	signing, known := first, []*x509.Certificate{first.cert}
+	set := func(s *signer, certs ...*x509.Certificate) {
+		mu.Lock()
+		defer mu.Unlock()
+		signing, known = s, certs
+	}
+	holder := &Holder{}
+	issued := NewIssued(Issued{
+		Holder: holder, Logger: hclog.NewNullLogger(), Names: func() []string { return []string{"edge.example"} },
+		Signer: signs(func(ctx context.Context, in apitype.EdgeCertificateRequest) (*apitype.EdgeCertificate, error) {
+			mu.Lock()
+			s := signing
+			mu.Unlock()
+			return s.EdgeCertificate(ctx, in)
+		}),
+		Trusts: func(issuer *x509.Certificate) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.ContainsFunc(known, issuer.Equal)
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { issued.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	signedBy := func(s *signer) func() bool {
+		return func() bool {
+			c, err := holder.GetCertificate(nil)
+			return err == nil && c.Leaf.CheckSignatureFrom(s.cert) == nil
+		}
+	}
+	eventually(t, "the first certificate", signedBy(first))
+
+	set(first, second.cert, first.cert) // another issuer is active now
+	for range 20 {
+		issued.Wake()
+		time.Sleep(5 * time.Millisecond)
+	}
+	if n := len(first.asked()); n != 1 {
+		t.Errorf("asked %d times, although the issuer still is one", n)
+	}
+	start := time.Now()
+	set(first, second.cert) // it was retired, and Vault has not heard of it
+	issued.Wake()
+	eventually(t, "asking again, with the issuer retired", func() bool { return len(first.asked()) > 2 })
+	if n, most := len(first.asked()), 3+int(time.Since(start)/(retryMin/2)); n > most {
+		t.Errorf("asked %d times in %v", n, time.Since(start))
+	}
+	set(second, second.cert)
+	eventually(t, "the certificate of the issuer that is left", signedBy(second))
+	if err := verifies(holder.current.Load().certificate, holder.Roots()); err != nil {
+		t.Error(err)
+	}
+}
+
+type signs func(context.Context, apitype.EdgeCertificateRequest) (*apitype.EdgeCertificate, error)
+
+func (f signs) EdgeCertificate(ctx context.Context, in apitype.EdgeCertificateRequest) (*apitype.EdgeCertificate, error) {
+	return f(ctx, in)
+}
+
 func TestRootsAreCertificatesAndNothingElse(t *testing.T) {
 	s := newSigner(t, time.Hour)
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.cert.Raw})

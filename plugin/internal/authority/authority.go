@@ -3,6 +3,7 @@ package authority
 import (
 	"context"
 	"crypto/x509"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -99,6 +100,11 @@ func (s *Set) Anchors() []Issuer {
 		}
 	}
 	return anchors
+}
+
+// Trusts reports whether certificates of that issuer still count.
+func (s *Set) Trusts(id string) bool {
+	return slices.ContainsFunc(s.Anchors(), func(i Issuer) bool { return i.ID == id })
 }
 
 // AnchorCertificates is the certificates of Anchors.
