@@ -88,6 +88,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.enroll = &enroll.Enroller{
 		Store: rows, Locks: b.locks, Log: b.log, Settings: b.settings, Authority: b.authority, Epoch: b.epoch, Pools: b.pools, Now: now,
 		HoldGroup: b.groups.Hold, HoldConfiguration: b.configurations.Hold, ConfigurationOf: b.groups.Configuration,
+		RenewProofOf: b.groups.RenewProof, Dead: enroll.Unheard{},
 		Unsettled: b.upkeep.unsettled,
 	}
 	// In the order in which references move on: a pool hands its own to a token, and a redemption to an agent.

@@ -12,6 +12,9 @@ func (b *backend) pathsAgents() []*framework.Path {
 	id := map[string]*framework.FieldSchema{
 		"agent_id": {Type: framework.TypeString, Description: "Id of the agent, as it stands in its certificate."},
 	}
+	reason := map[string]*framework.FieldSchema{
+		"reason": {Type: framework.TypeString, Description: "RFC 5280 reason: unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."},
+	}
 	var paths []*framework.Path
 	for _, p := range []*framework.Path{
 		{
@@ -44,11 +47,45 @@ func (b *backend) pathsAgents() []*framework.Path {
 			HelpDescription: "All are checked before anything is changed: if one is unknown, or the group is missing, nothing is. Each change is told by an event.",
 		},
 		{
-			Pattern:      "agents/" + segment("agent_id") + "/revoke$",
+			Pattern:      "agents/revoke$",
+			DisplayAttrs: display("agents"),
+			Fields: with(reason, map[string]*framework.FieldSchema{
+				"agent_ids": {Type: framework.TypeCommaStringSlice, Description: "Ids of the agents, 1 to 1000, comma-separated."},
+				"group":     {Type: framework.TypeString, Description: "All agents of this group."},
+				"pool":      {Type: framework.TypeString, Description: "All agents that came from this pool; its name or id."},
+				"all":       {Type: framework.TypeBool, Description: "All agents of the tenant that stands in the path."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(serve(b, b.revokeAgents), "Revoke every certificate of many agents.",
+					responses("How many were revoked.", apitype.RevokeAgentsResponse{}), "revoke"),
+			},
+			HelpSynopsis: "Revoke every certificate of many agents and close their sessions.",
+			HelpDescription: `Give one of agent_ids, group, pool and all. One event tells how many there were. When this answers, all of them are revoked;
+after an error the others soon are.`,
+		},
+		{
+			Pattern:      "agents/" + segment("agent_id") + "/renew$",
 			DisplayAttrs: display("agent"),
 			Fields: with(id, map[string]*framework.FieldSchema{
-				"reason": {Type: framework.TypeString, Description: "RFC 5280 reason: unspecified (default), keyCompromise, affiliationChanged, superseded, cessationOfOperation or privilegeWithdrawn."},
+				"fingerprint":     {Type: framework.TypeString, Description: "SHA-256 of the certificate that the agent presents, in hex."},
+				"csr":             {Type: framework.TypeString, Description: "PEM certificate request. Only the key is taken from it. Without it and generate_key the next certificate is for the same key."},
+				"proof":           {Type: framework.TypeString, Description: "Signature of the presented certificate's key over the new one, in base64, when that is another key."},
+				"generate_key":    {Type: framework.TypeBool, Description: "Make the key here, for an agent that enrolled that way."},
+				"source_ip":       {Type: framework.TypeString, Description: "Address of the agent."},
+				"idempotency_key": {Type: framework.TypeString, Description: "16 to 128 printable ASCII characters of the caller's choice."},
 			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: forwarded(serve(b, b.renewAgent), "Give an agent its next certificate.",
+					responses("The agent's next certificate.", apitype.Identity{}), "renew"),
+			},
+			HelpSynopsis: "Give an agent its next certificate.",
+			HelpDescription: `The current one goes on until the next has been confirmed. A certificate for another key needs the current key's signature
+over it, unless renew_proof says otherwise.`,
+		},
+		{
+			Pattern:      "agents/" + segment("agent_id") + "/revoke$",
+			DisplayAttrs: display("agent"),
+			Fields:       with(id, reason),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: forwarded(serve(b, b.revokeAgent), "Revoke every certificate of an agent.",
 					responses("The revocation.", apitype.AgentRevocation{}), "revoke"),
@@ -100,6 +137,14 @@ func (b *backend) deleteAgent(ctx context.Context, c call, _ nothing) (nothing, 
 
 func (b *backend) revokeAgent(ctx context.Context, c call, in apitype.RevokeRequest) (apitype.AgentRevocation, error) {
 	return b.enroll.RevokeAgent(ctx, c.origin, c.tenant, c.text("agent_id"), in.Reason)
+}
+
+func (b *backend) revokeAgents(ctx context.Context, c call, in apitype.RevokeAgentsRequest) (apitype.RevokeAgentsResponse, error) {
+	return b.enroll.RevokeAgents(ctx, c.origin, c.tenant, in)
+}
+
+func (b *backend) renewAgent(ctx context.Context, c call, in apitype.RenewRequest) (identified, error) {
+	return identify(b.enroll.Renew(ctx, c.origin, c.tenant, c.text("agent_id"), in))
 }
 
 func (b *backend) assignAgents(ctx context.Context, c call, in apitype.AssignRequest) (apitype.AssignResponse, error) {

@@ -31,6 +31,7 @@ func (b *backend) pathsGroups() []*framework.Path {
 				"group":         {Type: framework.TypeString, Description: "Name of the group."},
 				"configuration": {Type: framework.TypeString, Description: "Name of the configuration that the group gives its agents; empty for none."},
 				"description":   {Type: framework.TypeString, Description: "What the group is for, in words."},
+				"renew_proof":   {Type: framework.TypeString, Description: "What renewals of the group's agents rest on: key or edge (see config); empty for what the mount says."},
 				"tenant":        {Type: framework.TypeString, Description: "Stands in the path: tenants/<tenant>/groups/<group>. Refused here."},
 			},
 			ExistenceCheck: existence("group", b.groups.Exists),

@@ -52,22 +52,26 @@ it nothing has happened. A refusal consumes nothing. Ask again with the same ide
 	return paths
 }
 
-// redeemed is the answer of a redemption.
-type redeemed struct{ apitype.Identity }
+// identified is the answer of a redemption or a renewal.
+type identified struct{ apitype.Identity }
 
-func (r redeemed) warning() string {
-	if !r.TTLCut {
+func (i identified) warning() string {
+	if !i.TTLCut {
 		return ""
 	}
 	return "the certificate ends with its issuer, before leaf_ttl has passed"
 }
 
-func (b *backend) redeem(ctx context.Context, c call, in apitype.RedeemRequest) (redeemed, error) {
-	identity, err := b.enroll.Redeem(ctx, c.origin, c.tenant, in)
+// identify makes the answer of an identity.
+func identify(identity *apitype.Identity, err error) (identified, error) {
 	if err != nil {
-		return redeemed{}, err
+		return identified{}, err
 	}
-	return redeemed{*identity}, nil
+	return identified{*identity}, nil
+}
+
+func (b *backend) redeem(ctx context.Context, c call, in apitype.RedeemRequest) (identified, error) {
+	return identify(b.enroll.Redeem(ctx, c.origin, c.tenant, in))
 }
 
 func (b *backend) redeemCheck(ctx context.Context, c call, in apitype.RedeemCheckRequest) (apitype.RedeemCheckResponse, error) {

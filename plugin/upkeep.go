@@ -51,7 +51,7 @@ func (u *upkeep) tick() {
 	if u.backend.life.Err() != nil {
 		return
 	}
-	if !u.finishing && (len(u.agents) > 0 || u.backend.log.Untold()) {
+	if !u.finishing && (len(u.agents) > 0 || u.backend.log.Untold() || u.backend.enroll.Unfinished()) {
 		agents := u.agents
 		u.agents, u.finishing = map[string]bool{}, true
 		u.running.Go(func() { u.finish(agents) })
@@ -86,6 +86,11 @@ func (u *upkeep) finish(agents map[string]bool) {
 	for id := range agents {
 		if err := u.guarded(ctx, func(ctx context.Context) error { return u.backend.enroll.Settle(ctx, id) }); err != nil {
 			u.unsettled(id, err)
+		}
+	}
+	if u.backend.enroll.Unfinished() {
+		if err := u.guarded(ctx, u.backend.enroll.CarryOn); err != nil {
+			u.backend.Logger().Warn("agents wait to be revoked; trying again within a minute", "error", err)
 		}
 	}
 	if err := u.guarded(ctx, u.backend.log.Retell); err != nil {
@@ -127,6 +132,7 @@ func (u *upkeep) sweep(ctx context.Context) error {
 		u.backend.pools.Settle,
 		u.backend.configurations.Sweep,
 		u.backend.groups.Sweep,
+		u.backend.enroll.CarryOn,
 		u.backend.enroll.Sweep,
 		func(ctx context.Context) error { _, err := u.backend.log.Tidy(ctx); return err },
 	} {

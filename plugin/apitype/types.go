@@ -205,7 +205,7 @@ type AgentUpdateRequest struct {
 	Configuration *string `json:"configuration,omitempty"` // of its own, before that of its group; empty for none
 }
 
-// MaxAgentsTogether is how many agents one request may assign to a group.
+// MaxAgentsTogether is how many agents one request may name.
 const MaxAgentsTogether = 1000
 
 // AssignRequest puts agents into a group, or into none.

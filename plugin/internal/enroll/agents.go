@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
@@ -82,8 +83,8 @@ func (e *Enroller) RevokeAgent(ctx context.Context, origin audit.Origin, tenant,
 	}
 	defer release()
 	row := m.revoked
-	if row == nil || row.Generation < m.agent.Leaf.Generation {
-		row = e.revocation(m, reason)
+	if !m.ended() {
+		row = e.revocation(m, reason, e.Now())
 		row.Record = audit.NewRecord(origin, e.Now(), revokedEvent(m.agent, reason))
 		if err := e.putRevoked(ctx, row); err != nil {
 			return none, err
@@ -104,7 +105,7 @@ func (e *Enroller) DeleteAgent(ctx context.Context, origin audit.Origin, tenant,
 	}
 	defer release()
 	events := []apitype.Event{agentEvent(m.agent, apitype.ActionAgentDeleted)}
-	if m.revoked == nil || m.revoked.Generation < m.agent.Leaf.Generation {
+	if !m.ended() {
 		events = append(events, revokedEvent(m.agent, reasonDeleted))
 	}
 	return e.bury(ctx, m, audit.NewRecord(origin, e.Now(), events...))
@@ -112,9 +113,9 @@ func (e *Enroller) DeleteAgent(ctx context.Context, origin audit.Origin, tenant,
 
 // bury Puts the agent's tombstone, which is the commit, and then removes its row.
 func (e *Enroller) bury(ctx context.Context, m met, record *audit.Record) error {
-	row := e.revocation(m, reasonDeleted)
+	row := e.revocation(m, reasonDeleted, e.Now())
 	row.Deleted = true
-	row.KeepUntil = m.agent.Leaf.NotAfter
+	row.KeepUntil = row.NotAfter
 	if m.agent.TokenExpiresAt.After(row.KeepUntil) {
 		row.KeepUntil = m.agent.TokenExpiresAt
 	}
@@ -126,13 +127,23 @@ func (e *Enroller) bury(ctx context.Context, m met, record *audit.Record) error 
 	return nil
 }
 
-// revocation is the record that covers every leaf the agent has. The first reason and time stand.
-func (e *Enroller) revocation(m met, reason string) *revokedRow {
-	row := &revokedRow{AgentID: m.agent.AgentID, Tenant: m.agent.Tenant, Reason: reason, Time: e.Now().UTC()}
-	if m.revoked != nil && m.revoked.Generation >= m.agent.Leaf.Generation {
-		row.Reason, row.Time = m.revoked.Reason, m.revoked.Time
+// revocation is the record that covers every leaf the agent has. Where that was so before, the first reason and time stand.
+func (e *Enroller) revocation(m met, reason string, at time.Time) *revokedRow {
+	a, now := m.agent, e.Now()
+	row := &revokedRow{AgentID: a.AgentID, Tenant: a.Tenant, Generation: a.newest(), Reason: reason, Time: at.UTC(), NotAfter: a.lastNotAfter()}
+	if m.ended() {
+		row.Reason, row.Time, row.Leaves = m.revoked.Reason, m.revoked.Time, unexpired(m.revoked.Leaves, now)
+	} else {
+		row.Leaves = append(unexpired(a.Past, now), a.Leaf.dead(at, reason))
+		if a.Next != nil {
+			row.Leaves = append(row.Leaves, a.Next.dead(at, reason))
+		}
 	}
-	row.Generation, row.NotAfter = m.agent.Leaf.Generation, m.agent.Leaf.NotAfter
+	for _, l := range row.Leaves {
+		if l.NotAfter.After(row.NotAfter) {
+			row.NotAfter = l.NotAfter
+		}
+	}
 	return row
 }
 
@@ -145,7 +156,7 @@ func (e *Enroller) putRevoked(ctx context.Context, row *revokedRow) error {
 			e.Feed.Discard()
 		}
 	}()
-	err := e.Store.Put(ctx, store.Sharded(store.RevokedPrefix, row.AgentID), row)
+	err := e.putDead(ctx, store.RevokedPrefix, row, row.AgentID, row.Leaves)
 	known = !unknownOutcome(err)
 	if err == nil {
 		e.Feed.Revoked(row.sync())

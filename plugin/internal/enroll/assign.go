@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// assignTogether is how many agents are assigned at a time: their events are then written together (see audit.Log).
-const assignTogether = 16
+// agentsTogether is how many agents are changed at a time: their events are then written together (see audit.Log).
+const agentsTogether = 16
 
 // Assign puts agents into a group, or into none. Everything is checked before anything is changed; then each agent is a
 // transition of its own, with its own event. An agent that is deleted in between is left out. After an error some may have
@@ -29,27 +29,10 @@ func (e *Enroller) Assign(ctx context.Context, origin audit.Origin, tenant strin
 		return out, err
 	}
 	changed := make([]bool, len(in.AgentIDs))
-	var broken atomic.Value // what a panic said: it goes on in the caller, who knows what to do about one
-	var work errgroup.Group
-	work.SetLimit(assignTogether)
-	for n, id := range in.AgentIDs {
-		work.Go(func() (err error) {
-			defer func() {
-				if p := recover(); p != nil {
-					broken.Store(fmt.Sprintf("%v\n%s", p, debug.Stack()))
-				}
-			}()
-			_, changed[n], err = e.update(ctx, origin, tenant, id, apitype.AgentUpdateRequest{Group: &in.Group})
-			if apitype.CodeOf(err) == apitype.AgentUnknown {
-				return nil
-			}
-			return err
-		})
-	}
-	err := work.Wait()
-	if p := broken.Load(); p != nil {
-		panic(p)
-	}
+	err := eachAgent(in.AgentIDs, func(n int, id string) (err error) {
+		_, changed[n], err = e.update(ctx, origin, tenant, id, apitype.AgentUpdateRequest{Group: &in.Group})
+		return err
+	})
 	if err != nil {
 		return out, err
 	}
@@ -59,6 +42,32 @@ func (e *Enroller) Assign(ctx context.Context, origin audit.Origin, tenant strin
 		}
 	}
 	return out, nil
+}
+
+// eachAgent works on many agents, some at a time, and answers the first error. An agent that is gone by then is left out. A
+// panic goes on in the caller, who knows what to do about one.
+func eachAgent(ids []string, change func(n int, id string) error) error {
+	var broken atomic.Value
+	var work errgroup.Group
+	work.SetLimit(agentsTogether)
+	for n, id := range ids {
+		work.Go(func() error {
+			defer func() {
+				if p := recover(); p != nil {
+					broken.Store(fmt.Sprintf("%v\n%s", p, debug.Stack()))
+				}
+			}()
+			if err := change(n, id); apitype.CodeOf(err) != apitype.AgentUnknown {
+				return err
+			}
+			return nil
+		})
+	}
+	err := work.Wait()
+	if p := broken.Load(); p != nil {
+		panic(p)
+	}
+	return err
 }
 
 // assignable checks that all agents are there, and that the group is one of the tenant of each.

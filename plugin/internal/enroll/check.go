@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
-	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/token"
 )
 
@@ -58,8 +57,8 @@ func (e *Enroller) Check(ctx context.Context, tenant string, in apitype.RedeemCh
 // shows only when it redeems.
 func (m met) retryable(tenant string, secret token.Secret, cfg apitype.Config, now time.Time) bool {
 	hash := secret.Hash()
-	return m.agent != nil && m.revoked == nil && hash.Equal(m.agent.TokenHash) && inTenant(tenant, m.agent.Tenant) &&
-		m.agent.KeyOrigin == settings.KeyOriginCSR && now.Sub(m.agent.EnrolledAt) < retryWindow(cfg)
+	return m.agent != nil && !m.ended() && len(m.agent.CSRKeyHash) > 0 && hash.Equal(m.agent.TokenHash) && inTenant(tenant, m.agent.Tenant) &&
+		now.Sub(m.agent.EnrolledAt) < retryWindow(cfg)
 }
 
 func retryWindow(cfg apitype.Config) time.Duration {

@@ -37,6 +37,7 @@ type world struct {
 	groups         *group.Groups
 	configurations *configuration.Configurations
 	storage        *storetest.Faulty
+	ledger         *ledger
 }
 
 // newWorld starts a process; nothing runs in the background, so operations can be counted.
@@ -52,6 +53,8 @@ func newWorld(t *testing.T, storage *storetest.Faulty) *world {
 	ground := named.Ground{Store: rows, Log: log, Locks: locks, Settings: w.Settings, Now: time.Now}
 	w.configurations = configuration.New(ground)
 	w.groups = group.New(ground, w.configurations)
+	w.ledger = &ledger{}
+	w.Dead, w.RenewProofOf = w.ledger, w.groups.RenewProof
 	w.HoldGroup, w.HoldConfiguration, w.ConfigurationOf = w.groups.Hold, w.configurations.Hold, w.groups.Configuration
 	w.Pools = &pool.Pools{Store: rows, Locks: locks, Log: log, Settings: w.Settings, Epoch: w.Epoch, Now: time.Now, HoldGroup: w.groups.Hold}
 	w.groups.ReferredBy(w.Pools.InGroup, w.TokensInGroup, w.AgentsInGroup)
@@ -97,6 +100,7 @@ func (w *world) recover() {
 	w.must(w.Pools.Settle(w.t.Context()))
 	w.must(w.configurations.Sweep(w.t.Context()))
 	w.must(w.groups.Sweep(w.t.Context()))
+	w.must(w.CarryOn(w.t.Context()))
 	w.must(w.Sweep(w.t.Context()))
 }
 
@@ -128,6 +132,8 @@ type fixture struct {
 	issued   apitype.IssuedToken
 	redeem   apitype.RedeemRequest
 	identity *apitype.Identity
+	next     *apitype.Identity
+	other    string // CSR for another key
 	pool     apitype.Pool
 	pooled   []apitype.IssuedToken // of the pool: those of a batch first, then one that was issued alone
 }
@@ -147,6 +153,14 @@ func prepare(w *world, redeemed bool) *fixture {
 		w.must(err)
 	}
 	return f
+}
+
+// otherCSR is for another key than the agent's, and always the same.
+func (f *fixture) otherCSR(t *testing.T) string {
+	if f.other == "" {
+		f.other = newCSR(t)
+	}
+	return f.other
 }
 
 func makeGroup(w *world, name string) {
@@ -316,7 +330,7 @@ func transitions() []transition {
 // deadly. Afterwards,
 // in the same process or after a restart, it has happened with its event told once, or not at all; asked again it happens.
 func TestEveryTransitionSurvivesAFaultAtEveryStorageOperation(t *testing.T) {
-	for _, tr := range slices.Concat(transitions(), poolTransitions(), togetherTransitions()) {
+	for _, tr := range slices.Concat(transitions(), leafTransitions(), poolTransitions(), togetherTransitions()) {
 		for _, mode := range []int{storetest.Refuse, storetest.Apply} {
 			for _, length := range []int{1, 2, storetest.Dead} {
 				t.Run(fmt.Sprintf("%s, applied %v, %d failing", tr.name, mode == storetest.Apply, length), func(t *testing.T) {
@@ -345,6 +359,7 @@ func faultAt(t *testing.T, tr transition, n, mode, length int) bool {
 	if tr.before != nil {
 		tr.before(w, f)
 	}
+	w.ledger.load(w)
 	// Half the runs meet a process that has everything in memory, half a fresh one that must read first.
 	if n%2 == 0 {
 		w = newWorld(t, w.storage)
@@ -361,6 +376,7 @@ func faultAt(t *testing.T, tr transition, n, mode, length int) bool {
 	} else {
 		w.recover()
 	}
+	w.ledger.compare(w)
 	happened := tr.happened(w, f)
 	if err == nil && !happened {
 		t.Fatalf("operation %d: success was answered and nothing happened", n)

@@ -28,6 +28,14 @@ type intake struct {
 	request     apitype.RedeemRequest
 }
 
+// key is the one that the leaf will be for.
+func (k *intake) key() (leafKey, error) {
+	if k.csr == nil {
+		return newKey()
+	}
+	return csrKey(k.csr), nil
+}
+
 func parseIntake(in apitype.RedeemRequest) (*intake, error) {
 	secret, err := token.Parse(token.Bootstrap, in.Token)
 	if err != nil {
@@ -63,12 +71,20 @@ func parseIntake(in apitype.RedeemRequest) (*intake, error) {
 	if in.Capabilities != 0 && in.Capabilities&apitype.CapabilityAcceptsOpAMP == 0 {
 		return nil, apitype.Errorf(apitype.CapabilityMissing, "the agent does not accept connection settings")
 	}
-	if in.IdempotencyKey != "" {
-		if n := len(in.IdempotencyKey); n < minIdempotencyKey || n > maxIdempotencyKey || strings.ContainsFunc(in.IdempotencyKey, func(r rune) bool { return r < '!' || r > '~' }) {
-			return nil, apitype.Errorf(apitype.FieldInvalid, "idempotency_key must have %d to %d printable ASCII characters", minIdempotencyKey, maxIdempotencyKey)
-		}
-		sum := sha256.Sum256([]byte(in.IdempotencyKey))
-		k.idempotency = sum[:]
+	if k.idempotency, err = hashIdempotencyKey(in.IdempotencyKey); err != nil {
+		return nil, err
 	}
 	return k, nil
+}
+
+// hashIdempotencyKey checks a request's idempotency key and answers its hash, nil without one.
+func hashIdempotencyKey(key string) ([]byte, error) {
+	if key == "" {
+		return nil, nil
+	}
+	if n := len(key); n < minIdempotencyKey || n > maxIdempotencyKey || strings.ContainsFunc(key, func(r rune) bool { return r < '!' || r > '~' }) {
+		return nil, apitype.Errorf(apitype.FieldInvalid, "idempotency_key must have %d to %d printable ASCII characters", minIdempotencyKey, maxIdempotencyKey)
+	}
+	sum := sha256.Sum256([]byte(key))
+	return sum[:], nil
 }

@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
@@ -11,21 +12,57 @@ import (
 	"github.com/ampora/ampora/plugin/internal/ca"
 )
 
-// issued is a leaf with what belongs to it but is not kept in the row.
-type issued struct {
-	issuer     *ca.Issuer
-	privateKey string // PEM, when the key is of our making
-	keyType    string
-	cut        bool
+// leafKey is the key that a leaf is for.
+type leafKey struct {
+	public  crypto.PublicKey
+	hash    [sha256.Size]byte // of its SubjectPublicKeyInfo
+	private string            // PEM, when the key is of our making
+	typ     string
 }
 
-// newLeaf signs the row's next leaf and writes it into the row. Nothing is stored.
-func (e *Enroller) newLeaf(ctx context.Context, cfg apitype.Config, set *authority.Set, row *agentRow, k *intake) (*issued, error) {
+func csrKey(c *ca.CSR) leafKey { return leafKey{public: c.PublicKey, hash: c.KeyHash} }
+
+// newKey makes a key for an agent that cannot.
+func newKey() (leafKey, error) {
+	spec, err := ca.ParseKeySpec("", 0)
+	if err != nil {
+		return leafKey{}, err
+	}
+	key, err := ca.NewKey(spec)
+	if err != nil {
+		return leafKey{}, err
+	}
+	out, err := publicKey(key.Public())
+	if err != nil {
+		return leafKey{}, err
+	}
+	out.typ = spec.Type
+	out.private, err = ca.MarshalKey(key)
+	return out, err
+}
+
+func publicKey(public crypto.PublicKey) (leafKey, error) {
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return leafKey{}, err
+	}
+	return leafKey{public: public, hash: sha256.Sum256(spki)}, nil
+}
+
+// issued is a leaf with what belongs to it but is not kept in the row.
+type issued struct {
+	leaf   leafRow
+	issuer *ca.Issuer
+	key    leafKey
+	cut    bool
+}
+
+// newLeaf signs the agent's next leaf. Nothing is stored, and the row stays as it is.
+func (e *Enroller) newLeaf(ctx context.Context, cfg apitype.Config, set *authority.Set, row *agentRow, key leafKey) (*issued, error) {
 	now, err := e.Epoch.Now(ctx)
 	if err != nil {
 		return nil, err
 	}
-	generation := now.Generation(row.Leaf.Generation)
 	issuer, err := set.Active()
 	if err != nil {
 		return nil, err
@@ -33,42 +70,19 @@ func (e *Enroller) newLeaf(ctx context.Context, cfg apitype.Config, set *authori
 	if cfg.TrustDomain == "" {
 		return nil, apitype.Errorf(apitype.NotConfigured, "trust_domain is not set")
 	}
-	out := &issued{issuer: issuer}
-	var public crypto.PublicKey
-	if k.csr != nil {
-		public = k.csr.PublicKey
-		row.CSRKeyHash = k.csr.KeyHash[:]
-	} else {
-		spec, err := ca.ParseKeySpec("", 0)
-		if err != nil {
-			return nil, err
-		}
-		key, err := ca.NewKey(spec)
-		if err != nil {
-			return nil, err
-		}
-		if out.privateKey, err = ca.MarshalKey(key); err != nil {
-			return nil, err
-		}
-		out.keyType = spec.Type
-		public = key.Public()
-		row.CSRKeyHash = nil
-	}
+	generation := now.Generation(row.newest())
 	leaf, err := ca.SignLeaf(issuer, ca.LeafTemplate{
-		PublicKey: public, AgentID: row.AgentID, Tenant: row.Tenant, TrustDomain: cfg.TrustDomain, Generation: generation,
+		PublicKey: key.public, AgentID: row.AgentID, Tenant: row.Tenant, TrustDomain: cfg.TrustDomain, Generation: generation,
 		TTL: row.leafTTL(cfg), Now: e.Now(),
 		CRLDistributionPoints: cfg.CRLDistributionPoints, OCSPServers: cfg.OCSPServers,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out.cut = leaf.TTLCut
-	row.Leaf = leafRow{
+	return &issued{issuer: issuer, key: key, cut: leaf.TTLCut, leaf: leafRow{
 		Certificate: leaf.PEM, IssuerID: issuer.ID, Serial: leaf.Serial.String(), Generation: generation,
-		Fingerprint: leaf.Fingerprint, NotAfter: leaf.NotAfter,
-	}
-	row.IdempotencyHash = k.idempotency
-	return out, nil
+		Fingerprint: leaf.Fingerprint, KeyHash: key.hash[:], NotAfter: leaf.NotAfter,
+	}}, nil
 }
 
 // leafTTL is how long the agent's leaves live: as its pool said when it enrolled, else as the mount says.
@@ -82,26 +96,27 @@ func (a *agentRow) leafTTL(cfg apitype.Config) time.Duration {
 
 func (i *issued) event(row *agentRow) apitype.Event {
 	return apitype.Event{
-		EntityType: "certificate", EntityID: row.Leaf.Serial, Action: apitype.ActionCertificateIssued, Tenant: row.Tenant, AgentID: row.AgentID,
-		Details: map[string]any{"fingerprint": row.Leaf.Fingerprint, "expires_at": formatTime(row.Leaf.NotAfter), "issuer_id": row.Leaf.IssuerID, "ttl_cut": i.cut},
+		EntityType: "certificate", EntityID: i.leaf.Serial, Action: apitype.ActionCertificateIssued, Tenant: row.Tenant, AgentID: row.AgentID,
+		Details: map[string]any{"fingerprint": i.leaf.Fingerprint, "expires_at": formatTime(i.leaf.NotAfter), "issuer_id": i.leaf.IssuerID, "ttl_cut": i.cut},
 	}
 }
 
 func (i *issued) answer(row *agentRow) *apitype.Identity {
 	chain := []*x509.Certificate{i.issuer.Certificate}
 	return &apitype.Identity{
-		AgentID: row.AgentID, Certificate: row.Leaf.Certificate,
+		AgentID: row.AgentID, Certificate: i.leaf.Certificate,
 		IssuingCA: ca.EncodeCertificate(i.issuer.Certificate.Raw), CAChain: ca.EncodeChain(append(chain, i.issuer.Chain...)),
-		SerialNumber: row.Leaf.Serial, Fingerprint: row.Leaf.Fingerprint, Expiration: row.Leaf.NotAfter.Unix(),
-		Tenant: row.Tenant, Group: row.Group, TokenID: row.TokenID, Pool: row.Pool, PoolID: row.PoolID, PrivateKey: i.privateKey, PrivateKeyType: i.keyType, TTLCut: i.cut,
+		SerialNumber: i.leaf.Serial, Fingerprint: i.leaf.Fingerprint, Expiration: i.leaf.NotAfter.Unix(),
+		Tenant: row.Tenant, Group: row.Group, TokenID: row.TokenID, Pool: row.Pool, PoolID: row.PoolID,
+		PrivateKey: i.key.private, PrivateKeyType: i.key.typ, TTLCut: i.cut,
 	}
 }
 
-// stored answers the leaf that the row holds.
-func (e *Enroller) stored(set *authority.Set, row *agentRow) (*apitype.Identity, error) {
-	issuer, err := set.Issuer(row.Leaf.IssuerID)
+// stored answers a leaf that the row holds.
+func stored(set *authority.Set, row *agentRow, leaf leafRow) (*apitype.Identity, error) {
+	issuer, err := set.Issuer(leaf.IssuerID)
 	if err != nil {
 		return nil, err
 	}
-	return (&issued{issuer: issuer}).answer(row), nil
+	return (&issued{issuer: issuer, leaf: leaf}).answer(row), nil
 }

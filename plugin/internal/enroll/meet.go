@@ -26,6 +26,7 @@ type Enroller struct {
 	Settings  *settings.Settings
 	Authority *authority.Authority
 	Feed      *feed.Feed
+	Dead      Dead
 	Epoch     *epoch.Epoch
 	Pools     *pool.Pools
 	Now       func() time.Time
@@ -36,6 +37,8 @@ type Enroller struct {
 	HoldConfiguration func(ctx context.Context, tenant, configuration string) (release func(), err error)
 	// ConfigurationOf is the name of the configuration that a group gives, or "".
 	ConfigurationOf func(ctx context.Context, tenant, group string) (string, error)
+	// RenewProofOf is the renew_proof of a group, or "".
+	RenewProofOf func(ctx context.Context, tenant, group string) (string, error)
 	// Unsettled is told of agents whose transition is committed, but whose record or clean-up could not be stored yet.
 	Unsettled func(agentID string, err error)
 
@@ -44,6 +47,8 @@ type Enroller struct {
 	batches batches
 	tallies tallies
 	swept   atomic.Bool // see Sweep
+
+	unfinished atomic.Bool // see Unfinished
 }
 
 // met is what storage knows of one agent and the token that became it, or may. Each part may be nil.

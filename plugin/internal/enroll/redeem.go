@@ -68,7 +68,7 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	if k.csr == nil {
 		row.KeyOrigin = settings.KeyOriginServer
 	}
-	issued, err := e.newLeaf(ctx, cfg, set, row, k)
+	issued, err := e.firstLeaf(ctx, cfg, set, row, k)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +85,23 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	e.tallies.gone(row.PoolID, row.TokenID)
 	e.finish(ctx, agentID, &met{token: m.token, agent: row})
 	return issued.answer(row), nil
+}
+
+// firstLeaf signs the leaf that the token is redeemed for, and writes it into the row.
+func (e *Enroller) firstLeaf(ctx context.Context, cfg apitype.Config, set *authority.Set, row *agentRow, k *intake) (*issued, error) {
+	key, err := k.key()
+	if err != nil {
+		return nil, err
+	}
+	issued, err := e.newLeaf(ctx, cfg, set, row, key)
+	if err != nil {
+		return nil, err
+	}
+	row.Leaf, row.IdempotencyHash, row.CSRKeyHash = issued.leaf, k.idempotency, nil
+	if k.csr != nil {
+		row.CSRKeyHash = k.csr.KeyHash[:]
+	}
+	return issued, nil
 }
 
 // landing holds the group that the token's agent lands in. If that is gone by now, the agent lands in none.
@@ -111,18 +128,22 @@ func (e *Enroller) redeemAgain(ctx context.Context, origin audit.Origin, tenant 
 		return nil, apitype.Errorf(apitype.TenantMismatch, "the token belongs elsewhere")
 	case !sameRequest && (!sameKey || age >= retryWindow(cfg)), !sameKey && !serverKey:
 		return nil, apitype.Errorf(apitype.TokenRedeemed, "the token has made its agent")
-	case m.revoked != nil:
+	case m.ended():
 		return nil, apitype.Errorf(apitype.AgentRevoked, "the agent was revoked")
 	case sameKey:
-		return e.stored(set, row)
+		return stored(set, row, row.Leaf)
+	}
+	if err := row.roomForPast(e.Now()); err != nil {
+		return nil, err
 	}
 	next := *row
-	issued, err := e.newLeaf(ctx, cfg, set, &next, k)
+	next.supersede(row.Leaf, e.Now())
+	issued, err := e.firstLeaf(ctx, cfg, set, &next, k)
 	if err != nil {
 		return nil, err
 	}
 	next.Record = audit.NewRecord(origin, e.Now(), issued.event(&next))
-	if err := e.Store.Put(ctx, store.Sharded(store.AgentPrefix, row.AgentID), &next); err != nil {
+	if err := e.putLeaves(ctx, &next); err != nil {
 		return nil, err
 	}
 	e.finish(ctx, row.AgentID, &met{agent: &next})

@@ -12,7 +12,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// Seen takes in that an edge saw an agent with a leaf, and answers what the row says of it.
+// confirmAfter is how long after it was first seen a next leaf counts as confirmed although the agent has not said so:
+// agents connect first and keep what they were given afterwards.
+const confirmAfter = 15 * time.Minute
+
+// Seen takes in that an edge saw an agent with a leaf, and answers what the row says of it. A next leaf that the agent says
+// it has applied, or that was first seen a while ago, takes the place of the current one.
 //
 // What the agent tells of itself goes into the row, at most once an hour when nothing but last_seen changed. It is no
 // event: nobody acted. A leaf that is neither the row's nor revoked came back after it was replaced; that is told once.
@@ -40,7 +45,8 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	}
 	row := m.agent
 	answer.Leaf = standing(m, serial)
-	answer.Tenant, answer.Group, answer.Configuration = row.Tenant, row.Group, row.Configuration
+	answer.Tenant, answer.Group, answer.Configuration, answer.KeyOrigin = row.Tenant, row.Group, row.Configuration, row.KeyOrigin
+	answer.KeyOrigin = row.KeyOrigin
 	if row.Configuration == "" && row.Group != "" {
 		if answer.Configuration, err = e.ConfigurationOf(ctx, row.Tenant, row.Group); err != nil {
 			return answer, err
@@ -49,11 +55,20 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	if answer.Leaf == apitype.LeafSuperseded {
 		return answer, e.suspectClone(ctx, origin, row, in)
 	}
-	if answer.Leaf != apitype.LeafCurrent {
+	if answer.Leaf != apitype.LeafCurrent && answer.Leaf != apitype.LeafNext {
 		return answer, nil
+	}
+	if row.confirmed(answer.Leaf, in.Applied, e.Now()) {
+		if row, err = e.confirm(ctx, origin, row, in.SourceIP); err != nil {
+			return answer, err
+		}
+		answer.Leaf = apitype.LeafCurrent // the one that it replaces as well, for this once: nobody has copied it
 	}
 	next := *row
 	dirty := e.Now().Sub(row.LastSeen) >= lastSeenStep
+	if answer.Leaf == apitype.LeafNext && row.NextSeen.IsZero() {
+		next.NextSeen, dirty = e.Now().UTC(), true
+	}
 	if next.InstanceUID == "" {
 		if u, err := uuid.Parse(in.InstanceUID); err == nil {
 			next.InstanceUID, dirty = u.String(), true
@@ -82,16 +97,35 @@ func stateFits(in apitype.SessionReport) bool {
 		in.StateHash == apitype.StateHash(in.Description, in.DisplayName, in.Capabilities)
 }
 
-func standing(m met, serial identity.Serial) string {
+// confirmed reports whether the agent's next leaf has proved itself: the agent says so, or it has been in use for a while.
+func (a *agentRow) confirmed(standing, applied string, now time.Time) bool {
 	switch {
-	case m.revoked != nil && serial.Generation() <= m.revoked.Generation:
-		return apitype.LeafRevoked
-	case serial.String() == m.agent.Leaf.Serial:
-		return apitype.LeafCurrent
-	case serial.Generation() < m.agent.Leaf.Generation:
-		return apitype.LeafSuperseded
+	case a.Next == nil:
+		return false
+	case applied == a.Next.Fingerprint:
+		return true
 	}
-	return apitype.LeafUnknown
+	return standing == apitype.LeafNext && a.used(now)
+}
+
+// used reports whether the next leaf was first seen so long ago that it counts as confirmed.
+func (a *agentRow) used(now time.Time) bool {
+	return a.Next != nil && !a.NextSeen.IsZero() && now.Sub(a.NextSeen) >= confirmAfter
+}
+
+// confirm commits that the next leaf has taken the place of the current one.
+func (e *Enroller) confirm(ctx context.Context, origin audit.Origin, row *agentRow, sourceIP string) (*agentRow, error) {
+	next := *row
+	next.confirm(e.Now())
+	next.Record = audit.NewRecord(origin.ForAgent(row.AgentID, sourceIP), e.Now(), apitype.Event{
+		EntityType: "certificate", EntityID: row.Leaf.Serial, Action: apitype.ActionCertificateRevoked, Tenant: row.Tenant, AgentID: row.AgentID,
+		Details: map[string]any{"reason": reasonSuperseded, "fingerprint": row.Leaf.Fingerprint, "replaced_by": next.Leaf.Serial},
+	})
+	if err := e.putLeaves(ctx, &next); err != nil {
+		return nil, err
+	}
+	e.finish(ctx, row.AgentID, &met{agent: &next})
+	return &next, nil
 }
 
 // suspectClone tells, once for each leaf of the agent, that a replaced one came back.

@@ -124,11 +124,14 @@ type agentRow struct {
 	SourceIP       string    `json:"source_ip,omitempty"`
 	KeyOrigin      string    `json:"key_origin"`
 
-	Leaf    leafRow `json:"leaf"`
-	LeafTTL int64   `json:"leaf_ttl,omitempty"` // seconds; 0: config.leaf_ttl
+	Leaf     leafRow   `json:"leaf"`
+	Next     *leafRow  `json:"next,omitempty"`     // issued and not confirmed yet: Leaf and Next are both good
+	NextSeen time.Time `json:"next_seen,omitzero"` // when Next first came back
+	Past     []leafRef `json:"past,omitempty"`     // replaced leaves that have not expired
+	LeafTTL  int64     `json:"leaf_ttl,omitempty"` // seconds; 0: config.leaf_ttl
 
-	// Of the redemption: what the same request may be recognised by. A repetition that gets a fresh leaf does not move
-	// EnrolledAt, or it could be repeated for ever.
+	// Of the redemption: what the same request may be recognised by, until the agent has renewed: then it has had its answer.
+	// A repetition that gets a fresh leaf does not move EnrolledAt, or it could be repeated for ever.
 	CSRKeyHash      []byte `json:"csr_key_hash,omitempty"`     // SHA-256 of the key's SPKI; absent for a server-made key
 	IdempotencyHash []byte `json:"idempotency_hash,omitempty"` // SHA-256
 
@@ -150,7 +153,17 @@ type leafRow struct {
 	Serial      string    `json:"serial"`
 	Generation  uint32    `json:"generation"`
 	Fingerprint string    `json:"fingerprint"`
+	KeyHash     []byte    `json:"key_hash"` // SHA-256 of the key's SubjectPublicKeyInfo
 	NotAfter    time.Time `json:"not_after"`
+}
+
+// leafRef is a leaf that counts no longer, kept until it has expired.
+type leafRef struct {
+	Generation uint32    `json:"generation"`
+	IssuerID   string    `json:"issuer_id"`
+	NotAfter   time.Time `json:"not_after"`
+	Time       time.Time `json:"time"`   // since when
+	Reason     string    `json:"reason"` // see ca.Reasons
 }
 
 // revokedRow is revoked/<agent_id>.
@@ -160,10 +173,11 @@ type revokedRow struct {
 	Generation uint32        `json:"generation"` // and every one before
 	Reason     string        `json:"reason"`
 	Time       time.Time     `json:"time"`
-	NotAfter   time.Time     `json:"not_after"` // of the last leaf that it covers
+	NotAfter   time.Time     `json:"not_after"`        // of the last leaf that it covers
+	Leaves     []leafRef     `json:"leaves,omitempty"` // those that had not expired then
 	Deleted    bool          `json:"deleted,omitempty"`
 	KeepUntil  time.Time     `json:"keep_until,omitzero"` // of a tombstone: when neither leaf nor token can be valid any more
-	Record     *audit.Record `json:"record"`
+	Record     *audit.Record `json:"record,omitempty"`    // absent when many were revoked together: see revokeJob
 }
 
 func (*revokedRow) SchemaName() string { return "revocation" }
@@ -181,7 +195,10 @@ func (a *agentRow) info(revoked *revokedRow) apitype.Agent {
 		EnrolledAt: formatTime(a.EnrolledAt), LastSeen: formatTime(a.LastSeen), Edge: a.Edge,
 		TokenID: a.TokenID, Pool: a.Pool, PoolID: a.PoolID, KeyOrigin: a.KeyOrigin, SourceIP: a.SourceIP,
 	}
-	if revoked != nil && revoked.Generation >= a.Leaf.Generation {
+	if a.Next != nil {
+		info.NextSerialNumber = a.Next.Serial
+	}
+	if revoked.covers(a.newest()) {
 		info.State, info.StateText = apitype.AgentStateRevoked, "Revoked"
 		info.RevocationReason, info.RevocationTime = revoked.Reason, formatTime(revoked.Time)
 	}

@@ -123,7 +123,7 @@ func (s *sweep) agent(ctx context.Context, id string) error {
 	if err != nil || row == nil {
 		return err
 	}
-	if !s.outlived(row) && !s.first {
+	if !s.outlived(row) && !s.first && !row.used(s.Now()) {
 		return s.Log.Ensure(ctx, row.Record)
 	}
 	m, release, err := s.metAgent(ctx, "", id)
@@ -135,7 +135,10 @@ func (s *sweep) agent(ctx context.Context, id string) error {
 	}
 	defer release()
 	if !s.outlived(m.agent) {
-		return nil
+		if m.agent.used(s.Now()) && !m.ended() {
+			_, err = s.confirm(ctx, audit.System(), m.agent, "")
+		}
+		return err
 	}
 	return s.bury(ctx, m, audit.NewRecord(audit.System(), s.Now(), agentEvent(m.agent, apitype.ActionAgentExpired)))
 }
@@ -143,7 +146,7 @@ func (s *sweep) agent(ctx context.Context, id string) error {
 // outlived reports whether the agent's last leaf expired longer ago than agents are kept, and its token could not make it
 // again.
 func (s *sweep) outlived(row *agentRow) bool {
-	return !s.Now().Before(row.Leaf.NotAfter.Add(s.retention)) && !s.Now().Before(row.TokenExpiresAt)
+	return !s.Now().Before(row.lastNotAfter().Add(s.retention)) && !s.Now().Before(row.TokenExpiresAt)
 }
 
 func (s *sweep) revoked(ctx context.Context, id string) error {

@@ -10,6 +10,7 @@ import (
 	"github.com/ampora/ampora/plugin/internal/configuration"
 	"github.com/ampora/ampora/plugin/internal/name"
 	"github.com/ampora/ampora/plugin/internal/named"
+	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
@@ -18,6 +19,7 @@ type row struct {
 	named.Head
 	Configuration string `json:"configuration,omitempty"`
 	Description   string `json:"description,omitempty"`
+	RenewProof    string `json:"renew_proof,omitempty"`
 }
 
 func (*row) SchemaName() string { return "group" }
@@ -25,7 +27,7 @@ func (*row) SchemaVersion() int { return 1 }
 
 func (g *row) info() apitype.Group {
 	return apitype.Group{
-		Name: g.Name, Tenant: g.Tenant, Configuration: g.Configuration, Description: g.Description,
+		Name: g.Name, Tenant: g.Tenant, Configuration: g.Configuration, Description: g.Description, RenewProof: g.RenewProof,
 		CreatedAt: g.CreatedAt.Format(time.RFC3339), UpdatedAt: g.UpdatedAt.Format(time.RFC3339),
 	}
 }
@@ -58,6 +60,9 @@ func (g *Groups) Write(ctx context.Context, origin audit.Origin, tenant, group s
 			return apitype.Group{}, err
 		}
 	}
+	if p := in.RenewProof; p != nil && *p != "" && *p != settings.RenewProofKey && *p != settings.RenewProofEdge {
+		return apitype.Group{}, apitype.Errorf(apitype.FieldInvalid, "renew_proof must be key or edge, or empty")
+	}
 	made, err := g.rows.Making(ctx, tenant)
 	if err != nil {
 		return apitype.Group{}, err
@@ -77,6 +82,7 @@ func (g *Groups) Write(ctx context.Context, origin audit.Origin, tenant, group s
 			have *string
 		}{
 			"configuration": {in.Configuration, &r.Configuration}, "description": {in.Description, &r.Description},
+			"renew_proof": {in.RenewProof, &r.RenewProof},
 		} {
 			if change.to != nil && *change.to != *change.have {
 				*change.have, changed[field] = *change.to, *change.to
@@ -124,6 +130,16 @@ func (g *Groups) Hold(ctx context.Context, tenant, group string) (release func()
 
 // Configuration is the name of the configuration that a group gives, or "" when it gives none, or is none.
 func (g *Groups) Configuration(ctx context.Context, tenant, group string) (string, error) {
+	return g.of(ctx, tenant, group, func(r *row) string { return r.Configuration })
+}
+
+// RenewProof is what renewals of the group's agents rest on, or "" when the group does not say.
+func (g *Groups) RenewProof(ctx context.Context, tenant, group string) (string, error) {
+	return g.of(ctx, tenant, group, func(r *row) string { return r.RenewProof })
+}
+
+// of is a field of the group, or "" when there is no such group.
+func (g *Groups) of(ctx context.Context, tenant, group string, field func(*row) string) (string, error) {
 	if group == "" {
 		return "", nil
 	}
@@ -134,7 +150,7 @@ func (g *Groups) Configuration(ctx context.Context, tenant, group string) (strin
 	if err != nil {
 		return "", err
 	}
-	return r.Configuration, nil
+	return field(r), nil
 }
 
 // Tenantless is how many groups belong to no tenant.

@@ -11,6 +11,8 @@ const (
 	BatchPrefix   = "batch/"
 	AgentPrefix   = "agent/"
 	RevokedPrefix = "revoked/"
+	RevokeJobs    = "revoke-job/"
+	CRLPrefix     = "crl/" // <issuer id>: how far the numbers of its lists go
 	EventPrefix   = "event/"
 	TidiedKey     = "audit/tidied"
 	EdgePrefix    = "edge/"
