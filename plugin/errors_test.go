@@ -133,6 +133,26 @@ var provocations = map[apitype.Code]func(m *mount){
 		m.ok(write, "agents/"+m.redeem(body).AgentID+"/revoke", nil)
 		m.no(apitype.AgentRevoked, write, "redeem", body)
 	},
+	apitype.RenewalProofMissing: func(m *mount) {
+		id, _ := m.enrol(nil)
+		m.no(apitype.RenewalProofMissing, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": id.Fingerprint, "csr": newCSR(m)})
+	},
+	apitype.CertificateRevoked: func(m *mount) {
+		id, _ := m.enrol(nil)
+		m.no(apitype.CertificateRevoked, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": strings.Repeat("0", 64)})
+	},
+	apitype.CertificateExpired: func(m *mount) {
+		id, _ := m.enrol(nil)
+		m.clock.advance(91 * 24 * time.Hour)
+		m.no(apitype.CertificateExpired, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": id.Fingerprint})
+	},
+	apitype.RateLimited: func(m *mount) {
+		id := m.redeem(data{"token": m.issue(nil).Token, "generate_key": true})
+		for range 65 {
+			m.ok(write, "agents/"+id.AgentID+"/renew", data{"fingerprint": id.Fingerprint, "generate_key": true})
+		}
+		m.no(apitype.RateLimited, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": id.Fingerprint, "generate_key": true})
+	},
 	apitype.CapabilityMissing: func(m *mount) {
 		m.no(apitype.CapabilityMissing, write, "redeem", data{"token": m.issue(nil).Token, "csr": newCSR(m), "capabilities": 1})
 	},

@@ -13,7 +13,7 @@ func TestAFreshMountHasTheDefaults(t *testing.T) {
 	c := call[apitype.Config](newMount(t), read, "config", nil)
 	want := apitype.Config{
 		TokenTTL: 24 * hour, TokenMinTTL: 900, TokenMaxTTL: 168 * hour, LeafTTL: 90 * day, LeafMaxTTL: 365 * day, Tenancy: "off", KeyOrigin: "any",
-		HeartbeatInterval: 30, AuditRetention: 90 * day, AgentRetention: 30 * day,
+		RenewProof: "key", CRLExpiry: 900, HeartbeatInterval: 30, AuditRetention: 90 * day, AgentRetention: 30 * day,
 	}
 	if c.CRLDistributionPoints == nil || c.OCSPServers == nil || c.EdgeAllowedDomains == nil {
 		t.Error("a list is null instead of empty")
@@ -31,13 +31,14 @@ func TestAConfigWriteChangesOnlyTheFieldsGiven(t *testing.T) {
 		"federation_url": "https://edge.fleet.example:4320/federation", "token_ttl": "2h", "token_min_ttl": "60", "token_max_ttl": 7200, "leaf_ttl": "24h",
 		"leaf_max_ttl": "48h", "key_origin": "csr", "retry_window": "5m", "crl_distribution_points": "http://a.example/crl,http://b.example/crl",
 		"ocsp_servers": []string{"http://a.example/ocsp"}, "heartbeat_interval": 15, "edge_allowed_domains": "edges.fleet.example, 127.0.0.1",
-		"audit_retention": "240h", "agent_retention": 0,
+		"audit_retention": "240h", "agent_retention": 0, "renew_proof": "edge", "crl_expiry": "1h", "public_pki": true,
 	}
 	want := apitype.Config{
 		PeerID: "eu-1", TrustDomain: "fleet.example", Endpoint: "wss://edge.fleet.example:4320/v1/opamp", FederationURL: "https://edge.fleet.example:4320/federation",
 		TokenTTL: 7200, TokenMinTTL: 60, TokenMaxTTL: 7200, LeafTTL: 86400, LeafMaxTTL: 172800, Tenancy: "off", KeyOrigin: "csr", RetryWindow: 300,
 		CRLDistributionPoints: []string{"http://a.example/crl", "http://b.example/crl"}, OCSPServers: []string{"http://a.example/ocsp"},
 		HeartbeatInterval: 15, EdgeAllowedDomains: []string{"edges.fleet.example", "127.0.0.1"}, AuditRetention: 864000,
+		RenewProof: "edge", CRLExpiry: 3600, PublicPKI: true,
 	}
 	if got := call[apitype.Config](m, write, "config", body); !equalJSON(t, got, want) {
 		t.Errorf("answered %+v", got)

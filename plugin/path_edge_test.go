@@ -123,7 +123,7 @@ func TestASessionReportIsAnsweredWithWhatTheRowSays(t *testing.T) {
 	id, _ := m.enrol(data{"tenant": "acme", "group": "web"})
 	hash := apitype.StateHash("{}", "collector", 0x1900)
 	s := apitype.SessionReport{AgentID: id.AgentID, SerialNumber: id.SerialNumber, InstanceUID: instance, StateHash: hash, SourceIP: "192.0.2.5"}
-	want := apitype.SessionAnswer{AgentID: id.AgentID, SerialNumber: id.SerialNumber, Leaf: "current", InstanceUID: instance, Tenant: "acme", Group: "web", StateWanted: true}
+	want := apitype.SessionAnswer{AgentID: id.AgentID, SerialNumber: id.SerialNumber, Leaf: "current", InstanceUID: instance, Tenant: "acme", Group: "web", StateWanted: true, KeyOrigin: "csr"}
 	if got := m.report(s); got != want {
 		t.Errorf("%+v", got)
 	}
@@ -243,7 +243,7 @@ func TestTheFeedTellsIssuersSettingsAndRevocations(t *testing.T) {
 	m.configure()
 	id, _ := m.enrol(nil)
 	delta := m.sync(empty.Revision)
-	want := apitype.SyncSettings{TrustDomain: "test.example", Endpoint: "wss://edge.test.example:4320/v1/opamp", KeyOrigin: "any", HeartbeatInterval: 30}
+	want := apitype.SyncSettings{TrustDomain: "test.example", Endpoint: "wss://edge.test.example:4320/v1/opamp", KeyOrigin: "any", HeartbeatInterval: 30, CRLExpiry: 900}
 	if delta.Full || delta.Settings == nil || *delta.Settings != want || len(delta.Issuers) != 1 || delta.Issuers[0].Certificate != id.IssuingCA || delta.Issuers[0].State != "active" {
 		t.Errorf("delta %+v", delta)
 	}

@@ -24,6 +24,11 @@ path "ampora/redeem/check" {
   capabilities = ["update"]
 }
 
+# The next certificate of an agent that is connected. It rests on the agent's own key, not on the edge's word (config.renew_proof).
+path "ampora/agents/+/renew" {
+  capabilities = ["update"]
+}
+
 # For a holder of the pool's admin secret, which goes with the request (the pool HTTP API).
 path "ampora/pools/+/admin/issue" {
   capabilities = ["update"]
@@ -42,11 +47,12 @@ path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 
-# An edge for one tenant (ampora-edge --tenant acme) has these in the place of the first six:
+# An edge for one tenant (ampora-edge --tenant acme) has these in the place of all those below ampora/:
 #
 # path "ampora/edge/sync"                        { capabilities = ["read"] }
 # path "ampora/edge/certificate"                 { capabilities = ["update"] }
 # path "ampora/tenants/acme/edge/report"         { capabilities = ["update"] }
 # path "ampora/tenants/acme/redeem"              { capabilities = ["update"] }
 # path "ampora/tenants/acme/redeem/check"        { capabilities = ["update"] }
+# path "ampora/tenants/acme/agents/+/renew"      { capabilities = ["update"] }
 # path "ampora/tenants/acme/pools/+/admin/issue" { capabilities = ["update"] }

@@ -47,7 +47,7 @@ path "ampora/agents" {
   capabilities = ["list", "read"]
 }
 
-# agents/group, which moves many agents at once, is among these.
+# agents/group and agents/revoke, which move and revoke many agents at once, are among these.
 path "ampora/agents/+" {
   capabilities = ["read", "update", "delete"]
 }

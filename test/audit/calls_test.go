@@ -42,6 +42,7 @@ func (w *world) callsOf(tenant string) []call {
 		issued        *apitype.PoolIssueResponse
 		lone, second  *apitype.IssuedToken
 		agent, clone  *apitype.Identity
+		next, third   *apitype.Identity
 	)
 	const key = "an-idempotency-key"
 	redeem := func(token string) (*apitype.Identity, error) {
@@ -99,12 +100,27 @@ func (w *world) callsOf(tenant string) []call {
 			clone, err = redeem(issued.Tokens[1].Token)
 			return err
 		}},
+		{"redeem the third", "Token.Redeemed Certificate.Issued", false, func(ctx context.Context) (err error) {
+			third, err = redeem(issued.Tokens[2].Token)
+			return err
+		}},
 		{"repeat that, with a key of Vault's making", "Certificate.Issued", false, func(context.Context) error { return only(redeem(issued.Tokens[1].Token)) }},
 		{"redeem a spent token", "", true, func(ctx context.Context) error {
 			return only(edge.Redeem(ctx, apitype.RedeemRequest{Token: issued.Tokens[0].Token, CSR: newCSR(w.T)}))
 		}},
 		{"report a session", "", false, func(ctx context.Context) error {
 			return only(edge.Report(ctx, apitype.ReportRequest{Name: "one", Sessions: []apitype.SessionReport{{AgentID: agent.AgentID, SerialNumber: agent.SerialNumber}}}))
+		}},
+		{"renew a certificate", "Certificate.Renewed", false, func(ctx context.Context) (err error) {
+			next, err = edge.Renew(ctx, agent.AgentID, apitype.RenewRequest{Fingerprint: agent.Fingerprint, GenerateKey: true, SourceIP: "192.0.2.7"})
+			return err
+		}},
+		{"renew without proof", "", true, func(ctx context.Context) error {
+			return only(edge.Renew(ctx, agent.AgentID, apitype.RenewRequest{Fingerprint: agent.Fingerprint, CSR: newCSR(w.T), SourceIP: "192.0.2.9"}))
+		}},
+		{"report that it was applied", "Certificate.Revoked", false, func(ctx context.Context) error {
+			return only(edge.Report(ctx, apitype.ReportRequest{Name: "one", Sessions: []apitype.SessionReport{
+				{AgentID: agent.AgentID, SerialNumber: next.SerialNumber, Applied: next.Fingerprint}}}))
 		}},
 		{"report a replaced certificate", "Certificate.CloneSuspected", false, func(ctx context.Context) error {
 			return only(edge.Report(ctx, apitype.ReportRequest{Name: "one", Sessions: []apitype.SessionReport{{AgentID: clone.AgentID, SerialNumber: clone.SerialNumber}}}))
@@ -117,6 +133,9 @@ func (w *world) callsOf(tenant string) []call {
 		}},
 		{"revoke an agent", "Certificate.Revoked", false, func(ctx context.Context) error {
 			return only(c.RevokeAgent(ctx, agent.AgentID, apitype.RevokeRequest{Reason: "keyCompromise"}))
+		}},
+		{"revoke many, of whom one was", "Certificate.Revoked", false, func(ctx context.Context) error {
+			return only(c.RevokeAgents(ctx, apitype.RevokeAgentsRequest{AgentIDs: []string{agent.AgentID, third.AgentID}}))
 		}},
 		{"revoke it again", "", false, func(ctx context.Context) error {
 			return only(c.RevokeAgent(ctx, agent.AgentID, apitype.RevokeRequest{Reason: "superseded"}))

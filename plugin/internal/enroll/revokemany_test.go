@@ -50,11 +50,17 @@ func TestRevokingManyRevokesThoseAndNoOthers(t *testing.T) {
 		in     func(agents map[string][]string) apitype.RevokeAgentsRequest
 		want   []string // of fleet's kinds
 	}{
-		"a group":            {"", func(map[string][]string) apitype.RevokeAgentsRequest { return apitype.RevokeAgentsRequest{Group: "web"} }, []string{"/web"}},
-		"a tenant's group":   {"acme", func(map[string][]string) apitype.RevokeAgentsRequest { return apitype.RevokeAgentsRequest{Group: "web"} }, []string{"acme/web"}},
-		"a pool":             {"acme", func(map[string][]string) apitype.RevokeAgentsRequest { return apitype.RevokeAgentsRequest{Pool: "ci"} }, []string{"acme/pool"}},
-		"a tenant":           {"acme", func(map[string][]string) apitype.RevokeAgentsRequest { return apitype.RevokeAgentsRequest{All: true} }, []string{"acme/web", "acme/none", "acme/pool"}},
-		"a list, some twice": {"", func(a map[string][]string) apitype.RevokeAgentsRequest { return apitype.RevokeAgentsRequest{AgentIDs: append(a["/none"], a["/none"]...)} }, []string{"/none"}},
+		"a group": {"", func(map[string][]string) apitype.RevokeAgentsRequest {
+			return apitype.RevokeAgentsRequest{Group: "web"}
+		}, []string{"/web"}},
+		"a tenant's group": {"acme", func(map[string][]string) apitype.RevokeAgentsRequest {
+			return apitype.RevokeAgentsRequest{Group: "web"}
+		}, []string{"acme/web"}},
+		"a pool":   {"acme", func(map[string][]string) apitype.RevokeAgentsRequest { return apitype.RevokeAgentsRequest{Pool: "ci"} }, []string{"acme/pool"}},
+		"a tenant": {"acme", func(map[string][]string) apitype.RevokeAgentsRequest { return apitype.RevokeAgentsRequest{All: true} }, []string{"acme/web", "acme/none", "acme/pool"}},
+		"a list, some twice": {"", func(a map[string][]string) apitype.RevokeAgentsRequest {
+			return apitype.RevokeAgentsRequest{AgentIDs: append(a["/none"], a["/none"]...)}
+		}, []string{"/none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, agents := fleet(t)
