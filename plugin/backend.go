@@ -21,6 +21,7 @@ import (
 	"github.com/ampora/ampora/plugin/internal/group"
 	"github.com/ampora/ampora/plugin/internal/named"
 	"github.com/ampora/ampora/plugin/internal/pool"
+	"github.com/ampora/ampora/plugin/internal/revocation"
 	"github.com/ampora/ampora/plugin/internal/settings"
 	"github.com/ampora/ampora/plugin/internal/store"
 	"github.com/hashicorp/vault/sdk/framework"
@@ -53,6 +54,8 @@ type backend struct {
 	groups         *group.Groups
 	enroll         *enroll.Enroller
 	feed           *feed.Feed
+	lists          *revocation.Lists
+	ocsp           *revocation.Responder
 	edges          *edges
 	upkeep         *upkeep
 	trail          *trail
@@ -88,8 +91,8 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.enroll = &enroll.Enroller{
 		Store: rows, Locks: b.locks, Log: b.log, Settings: b.settings, Authority: b.authority, Epoch: b.epoch, Pools: b.pools, Now: now,
 		HoldGroup: b.groups.Hold, HoldConfiguration: b.configurations.Hold, ConfigurationOf: b.groups.Configuration,
-		RenewProofOf: b.groups.RenewProof, Dead: enroll.Unheard{},
-		Unsettled: b.upkeep.unsettled,
+		RenewProofOf: b.groups.RenewProof,
+		Unsettled:    b.upkeep.unsettled,
 	}
 	// In the order in which references move on: a pool hands its own to a token, and a redemption to an agent.
 	b.groups.ReferredBy(b.pools.InGroup, b.enroll.TokensInGroup, b.enroll.AgentsInGroup)
@@ -98,18 +101,26 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 		Revoked: b.enroll.Revoked, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
 	})
 	b.enroll.Feed = b.feed
+	b.lists = revocation.NewLists(b.life, rows, revocation.Sources{
+		Leaves: b.enroll.DeadLeaves, Issuer: b.issuer, Expiry: b.crlExpiry, Failed: b.pkiFailed, Now: now,
+	})
+	b.enroll.Dead = b.lists
+	b.ocsp = &revocation.Responder{
+		Issuers: b.signers, Standing: b.enroll.LeafStanding, Expiry: b.crlExpiry, Failed: b.pkiFailed, Now: now,
+	}
 	b.edges = newEdges(rows, now)
 	b.Backend = &framework.Backend{
 		Help:           backendHelp,
 		BackendType:    logical.TypeLogical,
 		RunningVersion: apitype.Version,
 		PathsSpecial: &logical.Paths{
-			Unauthenticated: []string{apitype.PathCABundle, apitype.PathCABundlePEM},
+			Unauthenticated: append([]string{apitype.PathCABundle, apitype.PathCABundlePEM}, publicPKI...),
 			SealWrapStorage: []string{store.IssuerPrefix, store.PoolPrefix},
 		},
 		Paths: framework.PathAppend(
 			b.pathsRedeem(), // the hot ones first: routing is linear
 			b.pathsEdge(),
+			b.pathsPKI(),
 			b.pathsTokens(),
 			b.pathsPools(),
 			b.pathsAgents(),
@@ -159,12 +170,14 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 		b.trail.tick()
 	}
 	b.feed.Warm()
+	b.lists.Warm()
 	return nil
 }
 
 func (b *backend) periodic(context.Context, *logical.Request) error {
 	if b.WriteSafeReplicationState() {
 		b.upkeep.tick()
+		b.lists.Tick()
 	}
 	b.trail.tick()
 	return nil
@@ -189,6 +202,11 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.feed.IssuersChanged()
 	case strings.HasPrefix(key, store.RevokedPrefix):
 		b.feed.Discard()
+		b.lists.Discard()
+	case strings.HasPrefix(key, store.AgentPrefix):
+		b.lists.Discard()
+	case strings.HasPrefix(key, store.CRLPrefix):
+		b.lists.Forget()
 	case key == store.EpochKey:
 		b.epoch.Forget()
 	case strings.HasPrefix(key, store.PoolPrefix):
@@ -214,4 +232,6 @@ func (b *backend) forget() {
 	b.feed.SettingsChanged()
 	b.feed.IssuersChanged()
 	b.feed.Discard()
+	b.lists.Discard()
+	b.lists.Forget()
 }

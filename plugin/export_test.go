@@ -25,7 +25,7 @@ func (b *backend) Idle() bool {
 	defer b.trail.mu.Unlock()
 	b.upkeep.mu.Lock()
 	defer b.upkeep.mu.Unlock()
-	return !b.trail.loading && !b.trail.telling && !b.upkeep.finishing && !b.upkeep.sweeping && !b.upkeep.swept.IsZero() && len(b.upkeep.agents) == 0
+	return !b.lists.Loading() && !b.trail.loading && !b.trail.telling && !b.upkeep.finishing && !b.upkeep.sweeping && !b.upkeep.swept.IsZero() && len(b.upkeep.agents) == 0
 }
 
 // FailWith answers as a handler that fails with err.

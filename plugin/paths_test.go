@@ -66,6 +66,9 @@ func TestPatternsAreAnchoredAndCaptureNothingOptional(t *testing.T) {
 			t.Errorf("%s has an optional capture", p.Pattern)
 		}
 		for _, c := range capture.FindAllStringSubmatch(p.Pattern, -1) {
+			if unanchored(p) == "ocsp/(?P<request>.+)$" {
+				continue // base64, which has slashes
+			}
 			if c[2] != "[^/]+" {
 				t.Errorf("%s: %s is not one whole segment", p.Pattern, c[1])
 			}
@@ -101,6 +104,9 @@ func TestEveryPathOfTheContractIsRoutedToItself(t *testing.T) {
 		apitype.PathCAIssuers + "/": "ca/issuers/?$", apitype.PathCABundle: "ca/bundle$", apitype.PathCABundlePEM: "ca/bundle/pem$",
 		apitype.PathTokens: "tokens/?$", apitype.PathTokensIssue: "tokens/issue$", apitype.PathRedeem: "redeem$",
 		apitype.PathRedeemCheck: "redeem/check$", apitype.PathAgents: "agents/?$", apitype.PathEdgeSync: "edge/sync$",
+		apitype.PathEdgeCRL: "edge/crl$", apitype.PathEdgeOCSP: "edge/ocsp$", "crl": "crl$", "crl/pem": "crl/pem$",
+		"issuer/x/crl": "issuer/(?P<issuer_id>[^/]+)/crl$", "issuer/x/crl/pem": "issuer/(?P<issuer_id>[^/]+)/crl/pem$",
+		"ocsp/MEIw+A==": "ocsp/(?P<request>.+)$", "ocsp/a/b//c/": "ocsp/(?P<request>.+)$",
 		apitype.PathEdgeReport: "edge/report$", apitype.PathEdgeCertificate: "edge/certificate$", apitype.PathAuditEvents: "audit/events$",
 		apitype.PathGroups: "groups/?$", apitype.PathConfigurations: "configurations/?$", apitype.PathAgentsGroup: "agents/group$",
 		"groups/x": "groups/(?P<group>[^/]+)$", "configurations/x": "configurations/(?P<configuration>[^/]+)$",
@@ -111,7 +117,7 @@ func TestEveryPathOfTheContractIsRoutedToItself(t *testing.T) {
 			t.Errorf("%s does not go to %s", path, pattern)
 		}
 	}
-	for _, path := range []string{"", "redeem/", "xredeem", "redeemx", "redeem/check/x", "tenants//redeem", "tenants/a/b/redeem", "tenants/a/config", "tenants/a/ca/root", "tenants/a/edge/sync", "tokens/a/b", "tokens//revoke", "agents/a/revoke/x", "config/x"} {
+	for _, path := range []string{"", "redeem/", "xredeem", "redeemx", "redeem/check/x", "tenants//redeem", "tenants/a/b/redeem", "tenants/a/config", "tenants/a/ca/root", "tenants/a/edge/sync", "tokens/a/b", "tokens//revoke", "agents/a/revoke/x", "config/x", "ocsp/", "ocsp", "crl/x", "issuer/crl", "issuer/a/b/crl", "issuer/a", "tenants/a/crl", "tenants/a/edge/ocsp"} {
 		if p := b.Route(path); p != nil {
 			t.Errorf("%q goes to %s", path, p.Pattern)
 		}
@@ -133,9 +139,9 @@ func TestTenantScopedPathsExistTwice(t *testing.T) {
 	}
 }
 
-func TestOnlyTheBundleNeedsNoVaultToken(t *testing.T) {
+func TestOnlyBundleCRLAndOCSPNeedNoVaultToken(t *testing.T) {
 	special := newMount(t).backend.SpecialPaths()
-	if got := strings.Join(special.Unauthenticated, " "); got != "ca/bundle ca/bundle/pem" {
+	if got := strings.Join(special.Unauthenticated, " "); got != "ca/bundle ca/bundle/pem ocsp/* crl crl/pem issuer/+/crl issuer/+/crl/pem" {
 		t.Errorf("unauthenticated: %s", got)
 	}
 	if got := strings.Join(special.SealWrapStorage, " "); got != "ca/issuer/ pool/" {

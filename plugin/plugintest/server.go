@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -173,6 +174,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	case resp.Data[logical.HTTPRawBody] != nil:
 		w.Header().Set("Content-Type", resp.Data[logical.HTTPContentType].(string))
+		if control, ok := resp.Data[logical.HTTPCacheControlHeader].(string); ok {
+			w.Header().Set("Cache-Control", control)
+		}
 		_, _ = w.Write(resp.Data[logical.HTTPRawBody].([]byte))
 	default:
 		respond(w, http.StatusOK, map[string]any{"request_id": req.ID, "data": resp.Data, "warnings": resp.Warnings})
@@ -211,12 +215,21 @@ func (s *Server) serveVault(w http.ResponseWriter, r *http.Request, path string)
 }
 
 func (s *Server) unauthenticated(path string) bool {
-	for _, p := range s.Backend.SpecialPaths().Unauthenticated {
-		if p == path {
-			return true
+	return slices.ContainsFunc(s.Backend.SpecialPaths().Unauthenticated, func(special string) bool { return covers(special, path) })
+}
+
+// covers reports whether a special path of Vault's kind is about the path: + stands for one segment, a last * for anything.
+func covers(special, path string) bool {
+	wanted, given := strings.Split(special, "/"), strings.Split(path, "/")
+	for n, segment := range wanted {
+		switch {
+		case n == len(wanted)-1 && strings.HasSuffix(segment, "*"):
+			return n < len(given) && strings.HasPrefix(strings.Join(given[n:], "/"), strings.TrimSuffix(segment, "*"))
+		case n >= len(given) || segment != "+" && segment != given[n]:
+			return false
 		}
 	}
-	return false
+	return len(wanted) == len(given)
 }
 
 func respond(w http.ResponseWriter, status int, body any) {
