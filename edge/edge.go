@@ -21,6 +21,7 @@ import (
 	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/opamp"
+	"github.com/ampora/ampora/edge/pki"
 	"github.com/ampora/ampora/edge/poolapi"
 	"github.com/ampora/ampora/edge/refused"
 	"github.com/ampora/ampora/edge/servercert"
@@ -39,12 +40,14 @@ type Edge struct {
 	desk   *session.Desk
 	opamp  *opamp.Handler
 	pools  *poolapi.Handler
+	pki    *pki.Handler
 	holder *servercert.Holder
 	certs  interface{ Run(context.Context) }
 
 	draining  atomic.Bool
-	listener  net.Listener
+	listeners []net.Listener // closed first of all
 	addr      net.Addr
+	pkiAddr   net.Addr // nil without Options.PKIListen
 	adminAddr net.Addr
 
 	stop     sync.Once
@@ -81,6 +84,11 @@ func New(o Options) (*Edge, error) {
 		return nil, err
 	}
 	e.pools = poolapi.New(poolapi.Options{Issuer: e.gate, Refused: refusals, Metrics: e.metrics, Logger: o.Logger.Named("pools")})
+	e.pki, err = pki.New(pki.Options{Engine: e.gate, Trust: e.feed, Metrics: e.metrics, Logger: o.Logger.Named("pki")})
+	if err != nil {
+		return nil, err
+	}
+	e.feed.OnChange(e.pki.Changed)
 	if err := e.wireCertificate(); err != nil {
 		return nil, err
 	}
@@ -139,7 +147,7 @@ func (e *Edge) Start() error {
 		defer cancel()
 		return errors.Join(err, e.cleanups.unwind(ctx))
 	}
-	e.options.Logger.Info("edge is up", "version", Version(), "name", e.options.Name, "listen", e.addr, "admin", e.adminAddr, "tenant", e.options.Tenant)
+	e.options.Logger.Info("edge is up", "version", Version(), "name", e.options.Name, "listen", e.addr, "pki", e.pkiAddr, "admin", e.adminAddr, "tenant", e.options.Tenant)
 	return nil
 }
 
@@ -155,12 +163,18 @@ func (e *Edge) start() error {
 		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 	}, false)
 
-	listener, err := listen.Listen(o.Listen, listen.Options{ProxyFrom: o.ProxyProtocolFrom, WriteTimeout: o.WriteTimeout})
+	listener, err := e.listen(o.Listen)
 	if err != nil {
 		return err
 	}
-	e.cleanups.add("listener", func(context.Context) error { _ = listener.Close(); return nil })
-	e.addr, e.listener = listener.Addr(), listener
+	e.addr = listener.Addr()
+	var plain net.Listener
+	if o.PKIListen != "" {
+		if plain, err = e.listen(o.PKIListen); err != nil {
+			return err
+		}
+		e.pkiAddr = plain.Addr()
+	}
 
 	if err := e.gate.Start(context.Background()); err != nil {
 		return err
@@ -169,12 +183,26 @@ func (e *Edge) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	e.cleanups.add("background", func(context.Context) error { cancel(); running.Wait(); return nil })
-	for _, run := range []func(context.Context){e.feed.Run, e.desk.Run, e.certs.Run} {
+	for _, run := range []func(context.Context){e.feed.Run, e.desk.Run, e.certs.Run, e.pki.Run} {
 		running.Go(func() { run(ctx) })
 	}
-	e.serve("agents", listener, agentServer(e.opamp, e.pools, e.holder.GetCertificate, o.Logger.Named("http")), true)
+	e.serve("agents", listener, agentServer(e.opamp, e.pools, e.pki, e.holder.GetCertificate, o.Logger.Named("http")), true)
+	if plain != nil {
+		e.serve("pki", plain, pkiServer(e.pki, o.Logger.Named("http")), false)
+	}
 	e.cleanups.add("sessions", e.drain)
 	return nil
+}
+
+// listen opens a listener for the outside.
+func (e *Edge) listen(address string) (net.Listener, error) {
+	l, err := listen.Listen(address, listen.Options{ProxyFrom: e.options.ProxyProtocolFrom, WriteTimeout: e.options.WriteTimeout})
+	if err != nil {
+		return nil, err
+	}
+	e.cleanups.add("listener", func(context.Context) error { _ = l.Close(); return nil })
+	e.listeners = append(e.listeners, l)
+	return l, nil
 }
 
 // serve runs an HTTP server on the listener until it is cleaned up.
@@ -210,7 +238,10 @@ func (e *Edge) drain(ctx context.Context) error {
 	e.draining.Store(true)
 	e.desk.Drain()
 	e.pools.Drain()
-	_ = e.listener.Close() // a balancer now turns to another edge
+	e.pki.Drain()
+	for _, l := range e.listeners {
+		_ = l.Close() // a balancer now turns to another edge
+	}
 	within := e.options.DrainTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		within = time.Until(deadline)
@@ -235,6 +266,9 @@ func (e *Edge) Stop(ctx context.Context) error {
 
 // Addr is where agents connect, known after Start.
 func (e *Edge) Addr() net.Addr { return e.addr }
+
+// PKIAddr is where /pki/ is served in plain HTTP, known after Start; nil when it is not.
+func (e *Edge) PKIAddr() net.Addr { return e.pkiAddr }
 
 // AdminAddr is where the admin listener is, known after Start.
 func (e *Edge) AdminAddr() net.Addr { return e.adminAddr }

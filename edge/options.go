@@ -31,6 +31,7 @@ const (
 type Options struct {
 	Listen      string // address of the TLS listener; default DefaultListen
 	AdminListen string // address of /healthz, /readyz and /metrics; default DefaultAdminListen
+	PKIListen   string // address of a plain HTTP listener for /pki/, which the TLS one serves too; default none
 	// Advertise is the wss or https URL that agents are sent to; default the engine's config.endpoint.
 	Advertise string
 	Name      string // of this edge in reports; default the host's name
@@ -103,8 +104,8 @@ func hostName() string {
 func (o Options) validate() error {
 	var errs []error
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for flag, address := range map[string]string{"listen": o.Listen, "admin-listen": o.AdminListen} {
-		if _, _, err := net.SplitHostPort(address); err != nil {
+	for flag, address := range map[string]string{"listen": o.Listen, "admin-listen": o.AdminListen, "pki-listen": o.PKIListen} {
+		if _, _, err := net.SplitHostPort(address); err != nil && (flag != "pki-listen" || address != "") {
 			refuse("%s: %w", flag, err)
 		}
 	}

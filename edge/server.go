@@ -9,6 +9,7 @@ import (
 
 	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/opamp"
+	"github.com/ampora/ampora/edge/pki"
 	"github.com/ampora/ampora/edge/poolapi"
 	"github.com/ampora/ampora/edge/problem"
 	"github.com/ampora/ampora/plugin/apitype"
@@ -25,9 +26,9 @@ const (
 )
 
 // agentServer is the http.Server that agents reach.
-func agentServer(h *opamp.Handler, pools *poolapi.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), logger hclog.Logger) *http.Server {
+func agentServer(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), logger hclog.Logger) *http.Server {
 	return &http.Server{
-		Handler:     routes(h, pools, logger),
+		Handler:     routes(h, pools, known, logger),
 		ConnContext: h.ConnContext,
 		TLSConfig: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
@@ -45,21 +46,48 @@ func agentServer(h *opamp.Handler, pools *poolapi.Handler, getCertificate func(*
 	}
 }
 
+// pkiServer is the http.Server for the URLs in certificates, which are plain HTTP: whoever checks a certificate cannot be
+// asked to check another one first.
+func pkiServer(known *pki.Handler, logger hclog.Logger) *http.Server {
+	return &http.Server{
+		Handler: guarded(logger, func(w http.ResponseWriter, r *http.Request) {
+			if !pki.Serves(r.URL.Path) {
+				problem.WriteStatus(w, http.StatusNotFound, "only "+pki.Prefix+" is served in plain HTTP")
+				return
+			}
+			known.ServeHTTP(w, r)
+		}),
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog: debugLog(logger),
+	}
+}
+
 // routes are exact paths. http.ServeMux would answer unclean ones with a redirect, which agents follow, and remember.
-func routes(h *opamp.Handler, pools *poolapi.Handler, logger hclog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func routes(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, logger hclog.Logger) http.Handler {
+	return guarded(logger, func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case holdsSecret(r):
-			logger.Warn("a secret stood in a request's address", "remote", listen.Remote(r))
-			problem.Write(w, apitype.Errorf(apitype.FieldInvalid,
-				"a secret does not belong into an address, where logs keep it: treat it as lost and revoke it"), 0)
 		case r.URL.Path == opamp.Path:
 			h.ServeHTTP(w, r)
 		case poolapi.Serves(r.URL.Path):
 			pools.ServeHTTP(w, r)
+		case pki.Serves(r.URL.Path):
+			known.ServeHTTP(w, r)
 		default:
-			problem.WriteStatus(w, http.StatusNotFound, "OpAMP is served at "+opamp.Path+", and tokens are issued at "+poolapi.Path)
+			problem.WriteStatus(w, http.StatusNotFound, "OpAMP is served at "+opamp.Path+", tokens are issued at "+poolapi.Path+", and lists of revoked certificates lie below "+pki.Prefix)
 		}
+	})
+}
+
+// guarded refuses a secret in an address before anything else looks at it.
+func guarded(logger hclog.Logger, next http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if holdsSecret(r) {
+			logger.Warn("a secret stood in a request's address", "remote", listen.Remote(r))
+			problem.Write(w, apitype.Errorf(apitype.FieldInvalid,
+				"a secret does not belong into an address, where logs keep it: treat it as lost and revoke it"), 0)
+			return
+		}
+		next(w, r)
 	})
 }
 

@@ -32,6 +32,7 @@ func main() {
 type flags struct {
 	Listen      string `default:"${listen}" help:"Address of the TLS listener for agents."`
 	AdminListen string `default:"${admin_listen}" help:"Address of /healthz, /readyz and /metrics."`
+	PKIListen   string `name:"pki-listen" placeholder:"ADDRESS" help:"Address of a plain HTTP listener for /pki/ (CRL, OCSP, trust bundle), for the URLs in certificates. Default: none; the TLS listener serves the same."`
 	Advertise   string `placeholder:"URL" help:"wss URL that agents are sent to. Default: config.endpoint of the secrets engine."`
 	Name        string `help:"Name of this edge in reports. Default: made from the host's name."`
 	Mount       string `default:"${mount}" help:"Where the secrets engine is mounted."`
@@ -111,7 +112,7 @@ func (f flags) options(logs io.Writer) (edge.Options, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	o := edge.Options{
-		Listen: f.Listen, AdminListen: f.AdminListen, Advertise: f.Advertise, Name: f.Name, Tenant: f.Tenant,
+		Listen: f.Listen, AdminListen: f.AdminListen, PKIListen: f.PKIListen, Advertise: f.Advertise, Name: f.Name, Tenant: f.Tenant,
 		TLSCert: f.TLSCert, TLSKey: f.TLSKey, TLSCA: f.TLSCA, SANs: f.SAN,
 		MaxStaleness: f.MaxStaleness, DrainTimeout: f.DrainTimeout,
 		Vault: vaultgate.Options{Mount: f.Mount, Auth: f.AuthOptions},
