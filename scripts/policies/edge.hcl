@@ -16,6 +16,15 @@ path "ampora/edge/certificate" {
   capabilities = ["update"]
 }
 
+# What it serves to whoever checks certificates.
+path "ampora/edge/crl" {
+  capabilities = ["update"]
+}
+
+path "ampora/edge/ocsp" {
+  capabilities = ["update"]
+}
+
 path "ampora/redeem" {
   capabilities = ["update"]
 }
@@ -51,6 +60,8 @@ path "auth/token/revoke-self" {
 #
 # path "ampora/edge/sync"                        { capabilities = ["read"] }
 # path "ampora/edge/certificate"                 { capabilities = ["update"] }
+# path "ampora/edge/crl"                         { capabilities = ["update"] }
+# path "ampora/edge/ocsp"                        { capabilities = ["update"] }
 # path "ampora/tenants/acme/edge/report"         { capabilities = ["update"] }
 # path "ampora/tenants/acme/redeem"              { capabilities = ["update"] }
 # path "ampora/tenants/acme/redeem/check"        { capabilities = ["update"] }

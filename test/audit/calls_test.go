@@ -200,6 +200,13 @@ func (w *world) callsOfAdmins() []call {
 		{"sign an edge's certificate", "", false, func(ctx context.Context) error {
 			return only(w.edge.EdgeCertificate(ctx, apitype.EdgeCertificateRequest{CSR: newCSR(w.T)}))
 		}},
+		{"get the list of revoked certificates", "", false, func(ctx context.Context) error { return only(w.edge.CRL(ctx, apitype.CRLRequest{})) }},
+		{"ask what nobody can answer", "", false, func(ctx context.Context) error {
+			return only(w.edge.OCSP(ctx, apitype.OCSPRequest{Request: "AAAA"}))
+		}},
+		{"get the list of no issuer", "", true, func(ctx context.Context) error {
+			return only(w.edge.CRL(ctx, apitype.CRLRequest{IssuerID: "none"}))
+		}},
 		{"say that Vault was restored", "Config.Restored", false, func(ctx context.Context) error {
 			return only(c.AfterRestore(ctx, apitype.RevokeRequest{Reason: "drill"}))
 		}},

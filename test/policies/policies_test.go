@@ -21,14 +21,15 @@ import (
 func may() map[string][]string {
 	return map[string][]string{
 		policies.Edge: {
-			"read edge/sync", "write edge/report", "write edge/certificate", "write redeem", "write redeem/check", "write pools/+/admin/issue",
+			"read edge/sync", "write edge/report", "write edge/certificate", "write edge/crl", "write edge/ocsp",
+			"write redeem", "write redeem/check", "write agents/+/renew", "write pools/+/admin/issue",
 		},
 		policies.TokenIssuer: {"write tokens/issue"},
 		policies.Operator: {
 			"write tokens/issue", "read tokens", "list tokens", "read tokens/+", "write tokens/+/revoke", "write tokens/revoke-all",
 			"read pools", "list pools", "read pools/+", "write pools/+", "delete pools/+",
 			"write pools/+/issue", "write pools/+/rotate-secret", "write pools/+/revoke",
-			"read agents", "list agents", "read agents/+", "write agents/+", "delete agents/+", "write agents/+/revoke", "write agents/group",
+			"read agents", "list agents", "read agents/+", "write agents/+", "delete agents/+", "write agents/+/revoke", "write agents/group", "write agents/revoke",
 			"read groups", "list groups", "read groups/+", "write groups/+", "delete groups/+",
 			"read configurations", "list configurations", "read configurations/+", "write configurations/+", "delete configurations/+",
 			"read config",
@@ -38,7 +39,11 @@ func may() map[string][]string {
 }
 
 // anyone needs no policy for these.
-func anyone() []string { return []string{"read ca/bundle", "read ca/bundle/pem"} }
+func anyone() []string {
+	return []string{
+		"read ca/bundle", "read ca/bundle/pem", "read crl", "read crl/pem", "read issuer/+/crl", "read issuer/+/crl/pem", "read ocsp/+",
+	}
+}
 
 // tenantMay is what the variants for one tenant may, out of the comments of the same files.
 func tenantMay() map[string][]string {
@@ -47,7 +52,7 @@ func tenantMay() map[string][]string {
 		for _, what := range all {
 			op, path, _ := strings.Cut(what, " ")
 			switch path {
-			case "edge/sync", "edge/certificate", "config":
+			case "edge/sync", "edge/certificate", "edge/crl", "edge/ocsp", "config":
 				tenant[role] = append(tenant[role], what)
 			default:
 				tenant[role] = append(tenant[role], op+" tenants/+/"+path)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -122,24 +123,25 @@ func TestNoFaultMakesANumberComeTwice(t *testing.T) {
 
 // The list that is there goes on being served while no new number can be had, and never beyond its time.
 func TestAListOutlivesAStorageThatIsAway(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	issuer := w.newIssuer()
-	first := w.crl(issuer)
-	w.lists.Forget()
-	w.numbers.Arm(1, storetest.Refuse, storetest.Dead)
-	id, leaf := w.dead(issuer)
-	w.revoke(id, leaf)
-	eventually(t, "signing fails", func() bool { return w.failed() > 0 })
-	if s := w.crl(issuer); s.Number.Cmp(first.Number) != 0 {
-		t.Error("another list")
-	}
-	w.advance(expiry)
-	if _, err := w.lists.CRL(t.Context(), issuer.ID); apitype.CodeOf(err) != apitype.NotReady {
-		t.Errorf("%v", err)
-	}
-	w.numbers.Disarm()
-	w.names(issuer, leaf.Serial)
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		issuer := w.newIssuer()
+		first := w.crl(issuer)
+		w.lists.Forget()
+		w.numbers.Arm(1, storetest.Refuse, storetest.Dead)
+		id, leaf := w.dead(issuer)
+		w.revoke(id, leaf)
+		eventually(t, "signing fails", func() bool { return w.failed() > 0 })
+		if s := w.crl(issuer); s.Number.Cmp(first.Number) != 0 {
+			t.Error("another list")
+		}
+		w.advance(expiry)
+		if _, err := w.lists.CRL(t.Context(), issuer.ID); apitype.CodeOf(err) != apitype.NotReady {
+			t.Errorf("%v", err)
+		}
+		w.numbers.Disarm()
+		w.names(issuer, leaf.Serial)
+	})
 }
 
 // counting is a storage that counts.
