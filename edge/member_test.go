@@ -61,10 +61,12 @@ func TestACertificateThatPassesLeavesTheTokenUntouched(t *testing.T) {
 	secret := w.token()
 	a.bearer = "Bearer " + secret
 	c := a.mustDial()
+	id := a.id()
 	c.send(a.message(withDescription("host-1"), a.withCSR()))
-	if reply := c.receive(); reply.ConnectionSettings != nil {
+	if leaf := a.take(c.receive()); leaf.Subject.CommonName != id {
 		t.Fatal("a known agent was made a new one")
 	}
+	a.bearer = "Bearer " + secret
 	c.conn.Close()
 	w.unspent(secret)
 

@@ -15,6 +15,8 @@ type Metrics struct {
 	Admitted          *prometheus.CounterVec // transport, kind
 	Refusals          *prometheus.CounterVec // code
 	Redemptions       *prometheus.CounterVec // key: csr, server
+	Renewals          *prometheus.CounterVec // by: agent, edge; result: offered, failed, refused, put_off
+	LeavesApplied     prometheus.Counter
 	Panics            prometheus.Counter
 	DuplicateSessions prometheus.Counter
 	ReportQueue       prometheus.Gauge
@@ -33,6 +35,17 @@ const (
 	PoolWrongMethod = "method_not_allowed"
 )
 
+// Labels of renewals.
+const (
+	RenewalByAgent = "agent"
+	RenewalByEdge  = "edge"
+
+	RenewalOffered = "offered"
+	RenewalFailed  = "failed"
+	RenewalRefused = "refused"
+	RenewalPutOff  = "put_off"
+)
+
 // New makes the metrics and registers them. It fails when the registry holds them already.
 func New(registry prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
@@ -49,6 +62,13 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		Redemptions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "redemptions_total", Help: "Bootstrap tokens turned into agents, by who made the key (csr: the agent, server: Vault).",
 		}, []string{"key"}),
+		Renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "renewals_total",
+			Help: "Next certificates by who wanted them (agent: by CSR, edge: in time) and result: offered, failed (the agent could not take it), refused, put_off (Vault was away).",
+		}, []string{"by", "result"}),
+		LeavesApplied: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "certificates_applied_total", Help: "Agents that said they had applied the certificate which they came with, after enrolling or a renewal.",
+		}),
 		Panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "panics_total", Help: "Panics caught; each ended one session.",
 		}),
@@ -73,9 +93,14 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		m.Refusals.WithLabelValues(string(code))
 		m.PoolRequests.WithLabelValues(string(code))
 	}
+	for _, by := range []string{RenewalByAgent, RenewalByEdge} {
+		for _, result := range []string{RenewalOffered, RenewalFailed, RenewalRefused, RenewalPutOff} {
+			m.Renewals.WithLabelValues(by, result)
+		}
+	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.Sessions, m.Admitted, m.Refusals, m.Redemptions, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
+		m.Sessions, m.Admitted, m.Refusals, m.Redemptions, m.Renewals, m.LeavesApplied, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
 		m.PoolRequests, m.PoolTokens,
 	} {
 		errs = append(errs, registry.Register(c))

@@ -3,7 +3,9 @@ package opamp
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/ampora/ampora/edge/session"
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/identity"
 	"github.com/google/uuid"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -32,12 +35,47 @@ func decode(in *protobufs.AgentToServer) (session.Message, *apitype.Error) {
 	m := session.Message{
 		InstanceUID: uid.String(), Capabilities: in.GetCapabilities(), Goodbye: in.GetAgentDisconnect() != nil,
 	}
-	m.CSR = string(in.GetConnectionSettingsRequest().GetOpamp().GetCertificateRequest().GetCsr())
+	m.CSR, m.Proof = splitProof(in.GetConnectionSettingsRequest().GetOpamp().GetCertificateRequest().GetCsr())
+	m.Settings = settingsStatus(in.GetConnectionSettingsStatus())
 	if d := in.GetAgentDescription(); d != nil {
 		m.HasDescription = true
 		m.Description, m.DisplayName = describe(d)
 	}
 	return m, nil
+}
+
+// splitProof takes apart what an agent sends in the place of a CSR: the CSR and, for a key other than that of its certificate,
+// one block with the proof behind it, which comes back in base64. What is not exactly that is all left in the CSR, which the
+// engine then refuses.
+func splitProof(field []byte) (csr, proof string) {
+	begin := bytes.Index(field, proofBegin)
+	if begin < 0 {
+		return string(field), ""
+	}
+	block, rest := pem.Decode(field[begin:])
+	if block == nil || block.Type != identity.ProofBlock || len(block.Headers) != 0 || len(block.Bytes) == 0 ||
+		len(bytes.TrimSpace(rest)) != 0 || bytes.Count(field, proofBegin) != 1 {
+		return string(field), ""
+	}
+	return string(field[:begin]), base64.StdEncoding.EncodeToString(block.Bytes)
+}
+
+var proofBegin = []byte("-----BEGIN " + identity.ProofBlock + "-----")
+
+// settingsStatus reads what became of an offer. A hash that is none of ours says nothing.
+func settingsStatus(in *protobufs.ConnectionSettingsStatus) session.SettingsStatus {
+	var out session.SettingsStatus
+	if len(in.GetLastConnectionSettingsHash()) != offerHashSize {
+		return out
+	}
+	switch in.GetStatus() {
+	case protobufs.ConnectionSettingsStatuses_ConnectionSettingsStatuses_APPLIED:
+		out.State = session.SettingsApplied
+	case protobufs.ConnectionSettingsStatuses_ConnectionSettingsStatuses_FAILED:
+		out.State, out.Error = session.SettingsFailed, printable(in.GetErrorMessage())
+	}
+	copy(out.Leaf[:], in.GetLastConnectionSettingsHash())
+	return out
 }
 
 // describe makes the description comparable: attributes in the order of their keys, one spelling of JSON.
@@ -86,13 +124,10 @@ func printable(s string) string {
 	return s
 }
 
-// What this server can do. A bootstrap session exists to hand out connection settings; a known agent's is not asked for any.
-const (
-	bootstrapCapabilities = uint64(protobufs.ServerCapabilities_ServerCapabilities_AcceptsStatus |
-		protobufs.ServerCapabilities_ServerCapabilities_OffersConnectionSettings |
-		protobufs.ServerCapabilities_ServerCapabilities_AcceptsConnectionSettingsRequest)
-	agentCapabilities = uint64(protobufs.ServerCapabilities_ServerCapabilities_AcceptsStatus)
-)
+// capabilities are what this server can do.
+const capabilities = uint64(protobufs.ServerCapabilities_ServerCapabilities_AcceptsStatus |
+	protobufs.ServerCapabilities_ServerCapabilities_OffersConnectionSettings |
+	protobufs.ServerCapabilities_ServerCapabilities_AcceptsConnectionSettingsRequest)
 
 // encode writes a reply.
 func encode(r session.Reply, instance []byte) *protobufs.ServerToAgent {
@@ -101,10 +136,7 @@ func encode(r session.Reply, instance []byte) *protobufs.ServerToAgent {
 		out.ErrorResponse = encodeRefusal(r.Refusal)
 		return out // OpAMP: beside an error all other fields must be unset
 	}
-	out.Capabilities = agentCapabilities
-	if r.Kind == session.KindBootstrap {
-		out.Capabilities = bootstrapCapabilities
-	}
+	out.Capabilities = capabilities
 	if r.ReportFullState {
 		out.Flags = uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState)
 	}
@@ -131,14 +163,20 @@ func encodeRefusal(r *session.Refusal) *protobufs.ServerErrorResponse {
 	return out
 }
 
+// offerHashSize is the length of an offer's hash in bytes.
+const offerHashSize = len(session.Digest{}) + 8
+
 // encodeOffer never leaves the certificate out (the stock supervisor would then stop verifying servers) and never says a
 // heartbeat of zero (agents would stop theirs). The server's roots stand twice: stock agents read ca_cert, the
 // specification's place is tls.
+//
+// The hash begins with the digest of the leaf: so any edge that hears of an offer knows which leaf it was about. Behind it
+// stand some bytes of a digest of everything but the private key.
 func encodeOffer(o *session.Offer) *protobufs.ConnectionSettingsOffers {
 	settings := &protobufs.OpAMPConnectionSettings{
 		DestinationEndpoint: o.Endpoint,
 		Certificate: &protobufs.TLSCertificate{
-			Cert: []byte(o.Certificate), PrivateKey: []byte(o.PrivateKey), CaCert: []byte(o.ServerRoots),
+			Cert: []byte(o.Certificate), CaCert: []byte(o.ServerRoots),
 		},
 		HeartbeatIntervalSeconds: uint64(max(1, o.Heartbeat/time.Second)),
 	}
@@ -146,6 +184,8 @@ func encodeOffer(o *session.Offer) *protobufs.ConnectionSettingsOffers {
 		settings.Tls = &protobufs.TLSConnectionSettings{CaPemContents: o.ServerRoots}
 	}
 	raw, _ := proto.MarshalOptions{Deterministic: true}.Marshal(settings) // strings of ours: always valid
-	hash := sha256.Sum256(raw)
-	return &protobufs.ConnectionSettingsOffers{Hash: hash[:], Opamp: settings}
+	all := sha256.Sum256(raw)
+	settings.Certificate.PrivateKey = []byte(o.PrivateKey)
+	hash := append(o.Leaf[:len(o.Leaf):len(o.Leaf)], all[:offerHashSize-len(o.Leaf)]...)
+	return &protobufs.ConnectionSettingsOffers{Hash: hash, Opamp: settings}
 }

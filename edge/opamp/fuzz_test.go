@@ -36,6 +36,10 @@ func (i *issuer) Redeem(_ context.Context, in apitype.RedeemRequest) (*apitype.I
 	return &apitype.Identity{Certificate: "CERTIFICATE", PrivateKey: "KEY"}, nil
 }
 
+func (*issuer) Renew(context.Context, string, apitype.RenewRequest) (*apitype.Identity, error) {
+	return nil, apitype.Errorf(apitype.AgentUnknown, "")
+}
+
 func (*issuer) Report(context.Context, apitype.ReportRequest) (*apitype.ReportResponse, error) {
 	return &apitype.ReportResponse{}, nil
 }

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -241,11 +240,7 @@ func (b *bootstrap) askForIdentity(ctx context.Context, csr string) (*Offer, err
 	case csr != "" && origin == "server":
 		return nil, refusef(apitype.KeyNotAllowed, "keys are made by Vault here: leave the CSR out")
 	}
-	address, refusal := endpoint(d.Advertise, snapshot, b.transport)
-	if refusal != nil {
-		return nil, refusal
-	}
-	roots, err := d.ServerRoots()
+	offer, err := d.blankOffer(snapshot, b.transport)
 	if err != nil {
 		return nil, err
 	}
@@ -269,8 +264,8 @@ func (b *bootstrap) askForIdentity(ctx context.Context, csr string) (*Offer, err
 	if err != nil {
 		return nil, err
 	}
-	if csr == "" && id.PrivateKey == "" {
-		return nil, errors.New("the engine made a key and did not send it")
+	if err := offer.fill(id, csr == ""); err != nil {
+		return nil, err
 	}
 	origin := "csr"
 	if csr == "" {
@@ -278,9 +273,7 @@ func (b *bootstrap) askForIdentity(ctx context.Context, csr string) (*Offer, err
 	}
 	d.Metrics.Redemptions.WithLabelValues(origin).Inc()
 	d.Logger.Info("agent enrolled", append(b.LogFields(), "agent", id.AgentID, "serial", id.SerialNumber, "key", origin)...)
-	return &Offer{
-		Endpoint: address, Certificate: id.Certificate, PrivateKey: id.PrivateKey, ServerRoots: roots, Heartbeat: heartbeat(snapshot),
-	}, nil
+	return offer, nil
 }
 
 // text is the address for the engine, empty when it is not known.

@@ -28,6 +28,10 @@ type Timing struct {
 	Report       time.Duration // between two reports of sessions; default 1 s
 	Idle         time.Duration // between two reports without sessions; default 60 s
 	Refused      time.Duration // between two reports of refusals; default 20 s
+	Renew        time.Duration // for one renewal with all its repeats; default 40 s
+	Flight       time.Duration // for an agent to come back with an offer before it is made another; default 3 min
+	Confirm      time.Duration // until a session with a leaf that is not confirmed is reported again; default 15 min and some
+	Again        time.Duration // until any other session is reported again, a tenth more or less; default 1 h
 }
 
 func (t Timing) withDefaults() Timing {
@@ -35,6 +39,7 @@ func (t Timing) withDefaults() Timing {
 		&t.FirstMessage: 10 * time.Second, &t.CSRWait: 5 * time.Second, &t.OfferLinger: 30 * time.Second,
 		&t.Bootstrap: time.Minute, &t.Redeem: 45 * time.Second, &t.Check: 10 * time.Second,
 		&t.Report: time.Second, &t.Idle: time.Minute, &t.Refused: 20 * time.Second,
+		&t.Renew: 40 * time.Second, &t.Flight: 3 * time.Minute, &t.Confirm: 15*time.Minute + 5*time.Second, &t.Again: time.Hour,
 	} {
 		if *field <= 0 {
 			*field = d
@@ -79,6 +84,12 @@ const (
 	agentBurst        = 100
 	tokenPerSecond    = 0.2 // sessions of one token: an agent that comes back with what was refused does so in a tight loop
 	tokenBurst        = 8
+	csrPerSecond      = 1.0 / 30 // CSRs of one leaf that Vault is asked about
+	csrBurst          = 6
+	// Next leaves with a key of the server's making, for one leaf, that the edge asks for by itself. Each is another leaf, and
+	// the engine keeps them until they expire: an agent that never takes one must not be given them without end.
+	keyPerSecond = 1.0 / (12 * 3600)
+	keyBurst     = 4
 )
 
 // Desk lets agents in and looks after their sessions.
@@ -89,6 +100,8 @@ type Desk struct {
 	slow   *limits.Keyed[limits.Source]
 	agents *limits.Keyed[[16]byte]
 	tokens *limits.Keyed[string]
+	csrs   *limits.Keyed[identity.Serial]
+	keys   *limits.Keyed[identity.Serial]
 
 	deadTokens *recent.Map[string, *apitype.Error]          // token ids that Vault has refused for good
 	outLeaves  *recent.Map[identity.Serial, *apitype.Error] // leaves that Vault has answered are not to be served
@@ -98,6 +111,7 @@ type Desk struct {
 	live     *registry
 	polls    *polling
 	reports  *reports
+	renewals *renewals
 
 	restores int // the last count that the feed told; its goroutine's alone
 
@@ -114,6 +128,8 @@ func NewDesk(o Options) *Desk {
 		slow:       limits.NewKeyed[limits.Source](slowPerSecond, 1, rememberedSources),
 		agents:     limits.NewKeyed[[16]byte](agentPerSecond, agentBurst, rememberedAgents),
 		tokens:     limits.NewKeyed[string](tokenPerSecond, tokenBurst, rememberedTokens),
+		csrs:       limits.NewKeyed[identity.Serial](csrPerSecond, csrBurst, rememberedTokens),
+		keys:       limits.NewKeyed[identity.Serial](keyPerSecond, keyBurst, rememberedAgents),
 		deadTokens: recent.NewMap[string, *apitype.Error](rememberedTokens),
 		outLeaves:  recent.NewMap[identity.Serial, *apitype.Error](rememberedAgents),
 		live:       newRegistry(),
@@ -122,13 +138,15 @@ func NewDesk(o Options) *Desk {
 	}
 	d.polls = newPolling(d)
 	d.reports = newReports(d)
+	d.renewals = &renewals{desk: d}
 	return d
 }
 
-// Run reports sessions and ends those whose time is over, until ctx ends.
+// Run reports sessions, renews their leaves and ends those whose time is over, until ctx ends.
 func (d *Desk) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer d.renewals.wait()
 	wg.Go(func() { d.reports.run(ctx) })
 	wg.Go(func() { d.tellRefusals(ctx) })
 	tick := time.NewTicker(time.Second)
@@ -139,6 +157,7 @@ func (d *Desk) Run(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			d.guard("sweep", func() { d.sweep(now) })
+			d.guard("renewal", func() { d.attend(ctx, now) })
 		}
 	}
 }

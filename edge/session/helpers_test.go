@@ -82,6 +82,9 @@ type engine struct {
 	answer  func(apitype.SessionReport) apitype.SessionAnswer
 	err     func(apitype.ReportRequest) error
 	redeems int
+
+	renewals []apitype.RenewRequest
+	renew    func(agentID string, in apitype.RenewRequest) (*apitype.Identity, error)
 }
 
 func (e *engine) RedeemCheck(context.Context, apitype.RedeemCheckRequest) (*apitype.RedeemCheckResponse, error) {
@@ -93,6 +96,17 @@ func (e *engine) Redeem(context.Context, apitype.RedeemRequest) (*apitype.Identi
 	defer e.mu.Unlock()
 	e.redeems++
 	return nil, errors.New("not here")
+}
+
+func (e *engine) Renew(_ context.Context, agentID string, in apitype.RenewRequest) (*apitype.Identity, error) {
+	e.mu.Lock()
+	e.renewals = append(e.renewals, in)
+	renew := e.renew
+	e.mu.Unlock()
+	if renew == nil {
+		return nil, errors.New("not here")
+	}
+	return renew(agentID, in)
 }
 
 func (e *engine) Report(_ context.Context, in apitype.ReportRequest) (*apitype.ReportResponse, error) {
@@ -159,7 +173,7 @@ func (l *line) closedWith() (int, string) {
 	return l.code, l.reason
 }
 
-func newTestDesk(t *testing.T, a *authority, e *engine) *Desk {
+func newTestDesk(t *testing.T, a *authority, e *engine, change ...func(*Options)) *Desk {
 	t.Helper()
 	m, err := metrics.New(prometheus.NewRegistry())
 	if err != nil {
@@ -169,11 +183,15 @@ func newTestDesk(t *testing.T, a *authority, e *engine) *Desk {
 		Revision: "e.1", FetchedAt: time.Now(), Issuers: []*x509.Certificate{a.cert},
 		Settings: apitype.SyncSettings{TrustDomain: domain, Endpoint: "wss://edge.example:4320"},
 	}
-	d := NewDesk(Options{
+	o := Options{
 		Issuer: e, Reporter: e, Trust: fixed{snapshot}, ServerRoots: func() (string, error) { return "", nil },
 		Name: "edge-1", MaxStaleness: time.Hour, Metrics: m, Logger: hclog.NewNullLogger(),
 		Timing: Timing{Report: 10 * time.Millisecond, Idle: time.Hour},
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	d := NewDesk(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { d.Run(ctx) })

@@ -2,9 +2,11 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ampora/ampora/edge/trust"
@@ -18,11 +20,14 @@ type member struct {
 	desk      *Desk
 	serial    identity.Serial
 	issuer    *x509.Certificate
+	leaf      Digest
+	issued    int64 // Unix seconds
 	notAfter  int64 // Unix seconds
 	tenant    string
 	source    netip.Addr
 	transport Transport
-	sibling   *member // next live session of the same agent; the registry's
+	sibling   *member      // next live session of the same agent; the registry's
+	wake      atomic.Int64 // when attend has something to do, Unix seconds; 0: never
 
 	mu          sync.Mutex
 	conn        Conn   // WebSocket only
@@ -32,7 +37,18 @@ type member struct {
 	stateHash   string
 	report      *report // on its way to Vault, nil otherwise
 	reported    int64   // when a report was last put in the queue, Unix seconds
+	reportAt    int64   // when to report again, Unix seconds; 0 while the first report is on its way
+	renewAt     int64   // when to ask for the next leaf, Unix seconds; 0 until the engine has answered a report
+	flight      *flight // the offer that is on its way, nil otherwise
+	tries       uint8   // offers so far
 	spoken      bool    // a first message has come
+	greeted     bool    // a first reply has gone out
+	accepts     bool    // the agent takes connection settings
+	asking      bool    // Vault is being asked for the next leaf, or about to be
+	keyKnown    bool    // the engine has told who made the leaf's key
+	serverKey   bool    // it did
+	applied     bool    // the agent says that it has applied this leaf for good
+	confirmed   bool    // the engine says that the leaf is the current one
 	fullAsked   bool    // ReportFullState was asked for
 	stateWanted bool    // the engine wants description, name and capabilities
 	shutting    bool    // the end has been ordered
@@ -41,7 +57,8 @@ type member struct {
 
 func (d *Desk) openMember(c Caller, leaf *identity.Leaf, s *trust.Snapshot) (Session, error) {
 	m := &member{
-		desk: d, serial: leaf.Serial, issuer: s.Issuers[leaf.IssuerIndex], notAfter: leaf.NotAfter.Unix(), tenant: leaf.Tenant,
+		desk: d, serial: leaf.Serial, issuer: s.Issuers[leaf.IssuerIndex], leaf: sha256.Sum256(c.Certificate.Raw),
+		issued: issuedAt(c.Certificate.NotBefore, leaf.NotAfter).Unix(), notAfter: leaf.NotAfter.Unix(), tenant: leaf.Tenant,
 		source: c.Source, transport: c.Transport,
 	}
 	if c.Transport == HTTP {
@@ -150,37 +167,73 @@ func (m *member) Silence() time.Duration {
 }
 
 // Message notes what the agent says of itself and answers the first message, and later ones only when there is something to
-// say.
-func (m *member) Message(_ context.Context, msg Message) *Reply {
+// say. Of its own session's Vault call for a CSR it waits for the end, and nobody else does.
+func (m *member) Message(ctx context.Context, msg Message) *Reply {
+	first, open := m.note(&msg)
+	if !open {
+		return nil
+	}
+	var offer *Offer
+	if msg.CSR != "" && !msg.Goodbye {
+		var refusal *Refusal
+		if offer, refusal = m.answerCSR(ctx, &msg); refusal != nil {
+			return &Reply{Kind: KindAgent, Refusal: refusal} // OpAMP allows nothing beside it; the rest goes with the next reply
+		}
+	}
+	return m.reply(&msg, first, offer)
+}
+
+// note takes in what the agent says of itself, and reports whether that was its first message, if the session is open.
+func (m *member) note(msg *Message) (first, open bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil
+		return false, false
 	}
 	m.polled = time.Now().Unix()
-	first := !m.spoken
+	first = !m.spoken
 	m.spoken = true
 	m.instanceUID = msg.InstanceUID
-	reply := Reply{Kind: KindAgent, NewInstanceUID: m.newUID}
-	if m.newUID == msg.InstanceUID {
-		reply.NewInstanceUID = ""
+	if accepts := msg.Capabilities&apitype.CapabilityAcceptsOpAMP != 0; accepts != m.accepts {
+		m.accepts = accepts
+		m.plan()
 	}
-	m.newUID = ""
-
 	switch {
 	case msg.HasDescription:
 		hash := apitype.StateHash(msg.Description, msg.DisplayName, msg.Capabilities)
 		if hash != m.stateHash || m.stateWanted {
 			m.stateHash = hash
-			m.queueReport(&msg)
+			m.queueReport(msg)
 		}
 	case first:
 		m.queueReport(nil)
 	}
+	m.heard(msg.Settings)
+	return first, true
+}
+
+// reply is what to tell the agent, nil for nothing.
+func (m *member) reply(msg *Message, first bool, offer *Offer) *Reply {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	reply := Reply{Kind: KindAgent, NewInstanceUID: m.newUID, Offer: offer}
+	if m.newUID == msg.InstanceUID {
+		reply.NewInstanceUID = ""
+	}
+	m.newUID = ""
+	if m.flight != nil && m.flight.waits && !msg.Goodbye {
+		reply.Offer = m.flight.offer
+		m.delivered(time.Now())
+	}
+	first = first || !m.greeted
 	if !m.fullAsked && !msg.HasDescription && (first || m.stateWanted) {
 		m.fullAsked, reply.ReportFullState = true, true
 	}
-	if m.transport == HTTP || first || reply.NewInstanceUID != "" || reply.ReportFullState {
+	if m.transport == HTTP || first || reply.Offer != nil || reply.NewInstanceUID != "" || reply.ReportFullState {
+		m.greeted = true
 		return &reply
 	}
 	return nil

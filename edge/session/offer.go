@@ -1,6 +1,9 @@
 package session
 
 import (
+	"crypto/sha256"
+	"encoding/pem"
+	"errors"
 	"net/url"
 	"time"
 
@@ -20,6 +23,34 @@ func heartbeat(s *trust.Snapshot) time.Duration {
 		return defaultHeartbeat
 	}
 	return time.Duration(s.Settings.HeartbeatInterval) * time.Second
+}
+
+// blankOffer is an offer without its certificate. It is made before Vault is asked, so that nothing is used up for an offer
+// that cannot be made.
+func (d *Desk) blankOffer(s *trust.Snapshot, t Transport) (*Offer, error) {
+	address, refusal := endpoint(d.Advertise, s, t)
+	if refusal != nil {
+		return nil, refusal
+	}
+	roots, err := d.ServerRoots()
+	if err != nil {
+		return nil, err
+	}
+	return &Offer{Endpoint: address, ServerRoots: roots, Heartbeat: heartbeat(s)}, nil
+}
+
+// fill puts the certificate in, and the key when the engine was asked to make it.
+func (o *Offer) fill(id *apitype.Identity, serverKey bool) error {
+	if serverKey && id.PrivateKey == "" {
+		return errors.New("the engine made a key and did not send it")
+	}
+	o.Certificate, o.PrivateKey = id.Certificate, id.PrivateKey
+	der := []byte(id.Certificate)
+	if block, _ := pem.Decode(der); block != nil {
+		der = block.Bytes
+	}
+	o.Leaf = sha256.Sum256(der)
+	return nil
 }
 
 // endpoint is the address that agents are told, in the scheme of the transport they came by.

@@ -12,7 +12,7 @@ import (
 // registry knows the live sessions of known agents.
 type registry struct {
 	mu      sync.Mutex
-	byAgent map[[16]byte]*member // the first of a list linked by sibling
+	byAgent map[[16]byte]*member // the newest of a list linked by sibling
 	count   int
 }
 
@@ -38,22 +38,22 @@ func (r *registry) remove(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := m.agentKey()
-	var kept *member
-	for s := r.byAgent[key]; s != nil; {
-		next := s.sibling
-		if s == m {
-			r.count--
-		} else {
-			s.sibling, kept = kept, s
+	if first := r.byAgent[key]; first == m {
+		r.byAgent[key] = m.sibling
+	} else {
+		for first != nil && first.sibling != m {
+			first = first.sibling
 		}
-		s = next
+		if first == nil {
+			return
+		}
+		first.sibling = m.sibling
 	}
+	r.count--
 	m.sibling = nil
-	if kept == nil {
+	if r.byAgent[key] == nil {
 		delete(r.byAgent, key)
-		return
 	}
-	r.byAgent[key] = kept
 }
 
 func (r *registry) len() int {
@@ -77,6 +77,7 @@ func (r *registry) matching(want func(*member) bool) []*member {
 	return found
 }
 
+// of are the live sessions of an agent, the newest first.
 func (r *registry) of(agent [16]byte) []*member {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -16,6 +17,7 @@ type report struct {
 	member *member
 	state  apitype.SessionReport
 	sent   string // the state hash that went out last
+	told   bool   // it went out with what the agent has applied
 	again  bool   // it has been put back for a newer state once already
 	due    time.Time
 }
@@ -27,8 +29,8 @@ const (
 	reportBackoff = 30 * time.Second // the longest wait after a failure
 )
 
-// reports tells the engine of sessions: each once after it was let in, and again when its description changes; in batches,
-// never faster than Timing.Report, and later while Vault is away.
+// reports tells the engine of sessions: each once after it was let in, again when its description changes, when its leaf is
+// to be confirmed, and otherwise now and then; in batches, never faster than Timing.Report, and later while Vault is away.
 type reports struct {
 	desk *Desk
 
@@ -44,17 +46,22 @@ func (m *member) queueReport(msg *Message) {
 	r := m.report
 	if r == nil {
 		r = &report{member: m, due: time.Unix(m.reported, 0).Add(reportEvery)}
-		if m.stateWanted {
-			r.due = time.Time{} // this is an answer to a question
+		if m.stateWanted || m.applied && !m.confirmed {
+			r.due = time.Time{} // this is an answer to a question, or ends an old leaf
 		}
 		if !m.desk.reports.push(r) {
 			return
 		}
 		m.report = r
 		m.reported = time.Now().Unix()
+	} else if m.applied && !m.confirmed {
+		m.desk.reports.hasten(r)
 	}
 	r.state.AgentID, r.state.SerialNumber = m.serial.AgentID(), m.serial.String()
 	r.state.InstanceUID, r.state.StateHash, r.state.SourceIP = m.instanceUID, m.stateHash, text(m.source)
+	if m.applied {
+		r.state.Applied = hex.EncodeToString(m.leaf[:])
+	}
 	if msg != nil {
 		r.state.Description, r.state.DisplayName, r.state.Capabilities = msg.Description, msg.DisplayName, msg.Capabilities
 		r.state.HasState = true
@@ -72,6 +79,13 @@ func (q *reports) push(r *report) bool {
 	q.queue = append(q.queue, r)
 	q.desk.Metrics.ReportQueue.Set(float64(len(q.queue)))
 	return true
+}
+
+// hasten makes a waiting report due.
+func (q *reports) hasten(r *report) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	r.due = time.Time{}
 }
 
 // take removes up to a batch of reports that are due.
@@ -173,7 +187,7 @@ func (r *report) outgoing() apitype.SessionReport {
 	if !r.member.stateWanted || !out.HasState {
 		out.HasState, out.Description, out.DisplayName, out.Capabilities = false, "", "", 0
 	}
-	r.sent = out.StateHash
+	r.sent, r.told = out.StateHash, out.Applied != ""
 	return out
 }
 
@@ -183,11 +197,14 @@ const (
 	outLeafTTL     = time.Hour
 )
 
+// replacedError is why a leaf counts no longer whose successor was confirmed.
+var replacedError = apitype.Errorf(apitype.CertificateRevoked, "a newer certificate of this agent is in use")
+
 // answered takes the engine's answer to a report.
 func (m *member) answered(r *report, a apitype.SessionAnswer) {
 	switch a.Leaf {
 	case apitype.LeafSuperseded:
-		m.putOut(apitype.Errorf(apitype.CertificateRevoked, "a newer certificate of this agent is in use"), outLeafTTL)
+		m.putOut(replacedError, outLeafTTL)
 		return
 	case apitype.LeafRevoked:
 		m.putOut(apitype.Errorf(apitype.CertificateRevoked, "the agent's certificate was revoked"), outLeafTTL)
@@ -198,10 +215,11 @@ func (m *member) answered(r *report, a apitype.SessionAnswer) {
 	}
 	m.mu.Lock()
 	m.report = nil
+	m.stands(a)
 	wanted := a.StateWanted && !m.stateWanted
 	m.stateWanted = a.StateWanted
 	var push Reply
-	if wanted && r.state.HasState || r.state.StateHash != r.sent {
+	if wanted && r.state.HasState || r.state.StateHash != r.sent || m.applied && !r.told && !m.confirmed {
 		m.requeue(r)
 	} else if wanted && !m.fullAsked {
 		m.fullAsked, push.ReportFullState = true, true
@@ -210,12 +228,16 @@ func (m *member) answered(r *report, a apitype.SessionAnswer) {
 		m.newUID, push.NewInstanceUID = a.InstanceUID, a.InstanceUID
 	}
 	conn := m.conn
+	current := a.Leaf == apitype.LeafCurrent && a.SerialNumber != ""
 	if conn != nil {
 		m.newUID = ""
 	} else if push.ReportFullState { // plain HTTP: with the answer to the next poll
 		m.fullAsked = false
 	}
 	m.mu.Unlock()
+	if current {
+		m.endOlder()
+	}
 	if conn != nil && (push.ReportFullState || push.NewInstanceUID != "") {
 		push.Kind = KindAgent
 		if err := conn.Send(push); err != nil {
@@ -224,11 +246,32 @@ func (m *member) answered(r *report, a apitype.SessionAnswer) {
 	}
 }
 
+// stands notes what the engine has answered of the leaf, and plans what follows from it. Called under the lock.
+func (m *member) stands(a apitype.SessionAnswer) {
+	now := time.Now()
+	m.confirmed = m.confirmed || a.Leaf == apitype.LeafCurrent && a.SerialNumber != ""
+	again := m.desk.Timing.Again
+	m.reportAt = now.Add(again*9/10 + rand.N(again/5)).Unix()
+	if a.Leaf == apitype.LeafNext {
+		m.reportAt = now.Add(m.desk.Timing.Confirm).Unix()
+	}
+	if a.KeyOrigin != "" {
+		m.keyKnown, m.serverKey = true, a.KeyOrigin == keyOriginServer
+	}
+	if m.renewAt == 0 {
+		m.renewAt = m.due()
+	}
+	m.plan()
+}
+
+// keyOriginServer is what the engine calls a key that it has made.
+const keyOriginServer = "server"
+
 // requeue sends the report once more: with all it holds, or because the agent has said something new while it was on its way.
 // Called under the lock.
 func (m *member) requeue(r *report) {
 	again := &report{member: m, state: r.state, again: true}
-	if r.again {
+	if r.again && (r.told || !m.applied) {
 		again.due = time.Now().Add(reportEvery)
 	}
 	if m.desk.reports.push(again) {

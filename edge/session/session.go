@@ -4,6 +4,7 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"net/netip"
 	"time"
@@ -50,9 +51,31 @@ type Message struct {
 	Description    string // one JSON string
 	DisplayName    string
 	CSR            string // PEM, empty without
+	Proof          string // base64, empty without: see identity.Proof
+	// Settings is what the agent says became of an offer.
+	Settings SettingsStatus
 	// Goodbye is the agent's last message.
 	Goodbye bool
 }
+
+// SettingsState is what became of an offer; the zero value is that the agent says nothing of one, or is still at it.
+type SettingsState byte
+
+// The states that matter here.
+const (
+	SettingsApplied SettingsState = iota + 1
+	SettingsFailed
+)
+
+// SettingsStatus is the last offer's state. Leaf says which offer: it is the digest of the leaf that was offered.
+type SettingsStatus struct {
+	State SettingsState
+	Leaf  Digest
+	Error string // of one that failed, as the agent puts it; fit for the log
+}
+
+// Digest is the SHA-256 of a certificate's DER, or of what stands in for one.
+type Digest = [sha256.Size]byte
 
 // Reply is what to tell an agent. The zero value says only what every first reply says: what this server can do.
 type Reply struct {
@@ -68,6 +91,7 @@ type Reply struct {
 type Offer struct {
 	Endpoint    string // wss or https URL
 	Certificate string // PEM: the leaf
+	Leaf        Digest // of that leaf
 	PrivateKey  string // PEM, only when Vault made the key
 	// ServerRoots verify this edge's server certificate, as PEM. Empty means the system's roots.
 	ServerRoots string
@@ -105,11 +129,13 @@ type Session interface {
 	LogFields() []any
 }
 
-// Issuer turns tokens into identities. Refusals are *apitype.Error in the chain; whatever means that Vault could not answer
-// has the code vault_unavailable. Redeem repeats by itself, with the same idempotency key, as long as ctx lasts.
+// Issuer turns tokens into identities, and gives agents their next leaf. Refusals are *apitype.Error in the chain; whatever
+// means that Vault could not answer has the code vault_unavailable. Redeem and Renew repeat by themselves, with the same
+// idempotency key, as long as ctx lasts.
 type Issuer interface {
 	RedeemCheck(context.Context, apitype.RedeemCheckRequest) (*apitype.RedeemCheckResponse, error)
 	Redeem(context.Context, apitype.RedeemRequest) (*apitype.Identity, error)
+	Renew(ctx context.Context, agentID string, in apitype.RenewRequest) (*apitype.Identity, error)
 }
 
 // Reporter tells the engine of sessions; errors as with Issuer.
