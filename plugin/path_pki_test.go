@@ -299,3 +299,43 @@ func TestAnUnknownSerialIsNotKept(t *testing.T) {
 		t.Errorf("%+v, %v, %v", got, err, resp.Data)
 	}
 }
+
+// A renewal that was confirmed, and one that was taken back by revoking many: every leaf that was given is accounted for.
+func TestEveryGenerationIsAccountedFor(t *testing.T) {
+	m := ready(t)
+	m.group("", "web", nil)
+	id, _ := m.enrol(data{"group": "web"})
+	issuer, first := certificate(t, id.IssuingCA), certificate(t, id.Certificate)
+	renewed := call[apitype.Identity](m, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": id.Fingerprint})
+	second := certificate(t, renewed.Certificate)
+	for name, c := range map[string]*x509.Certificate{"current": first, "next": second} {
+		if s := m.standing(c, issuer); s != "good" {
+			t.Errorf("the %s leaf is %s", name, s)
+		}
+	}
+	m.named(id.IssuingCA, nil, map[string]int{})
+	m.report(apitype.SessionReport{AgentID: id.AgentID, SerialNumber: renewed.SerialNumber, Applied: renewed.Fingerprint})
+	if s, answer := m.status(first, issuer); s != "revoked" || answer.RevocationReason != ocsp.Superseded {
+		t.Errorf("the replaced leaf is %s", s)
+	}
+	if s := m.standing(second, issuer); s != "good" {
+		t.Errorf("the confirmed leaf is %s", s)
+	}
+	want := map[string]int{first.SerialNumber.String(): 4}
+	m.named(id.IssuingCA, nil, want)
+
+	again := call[apitype.Identity](m, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": renewed.Fingerprint})
+	third := certificate(t, again.Certificate)
+	m.ok(write, "agents/revoke", data{"group": "web", "reason": "keyCompromise"})
+	for _, c := range []*x509.Certificate{second, third} {
+		if s, answer := m.status(c, issuer); s != "revoked" || answer.RevocationReason != ocsp.KeyCompromise {
+			t.Errorf("a leaf of a revoked agent is %s", s)
+		}
+		want[c.SerialNumber.String()] = 1
+	}
+	if s, answer := m.status(first, issuer); s != "revoked" || answer.RevocationReason != ocsp.Superseded {
+		t.Errorf("the replaced leaf is %s", s)
+	}
+	m.named(id.IssuingCA, nil, want)
+	mountOn(t, m.storage, m.clock).named(id.IssuingCA, nil, want) // and so after a restart
+}
