@@ -84,7 +84,9 @@ func (e *Enroller) RevokeAgent(ctx context.Context, origin audit.Origin, tenant,
 	defer release()
 	row := m.revoked
 	if !m.ended() {
-		row = e.revocation(m, reason, e.Now())
+		if row, err = e.revocation(ctx, m, reason, e.Now()); err != nil {
+			return none, err
+		}
 		row.Record = audit.NewRecord(origin, e.Now(), revokedEvent(m.agent, reason))
 		if err := e.putRevoked(ctx, row); err != nil {
 			return none, err
@@ -113,7 +115,10 @@ func (e *Enroller) DeleteAgent(ctx context.Context, origin audit.Origin, tenant,
 
 // bury Puts the agent's tombstone, which is the commit, and then removes its row.
 func (e *Enroller) bury(ctx context.Context, m met, record *audit.Record) error {
-	row := e.revocation(m, reasonDeleted, e.Now())
+	row, err := e.revocation(ctx, m, reasonDeleted, e.Now())
+	if err != nil {
+		return err
+	}
 	row.Deleted = true
 	row.KeepUntil = row.NotAfter
 	if m.agent.TokenExpiresAt.After(row.KeepUntil) {
@@ -128,9 +133,26 @@ func (e *Enroller) bury(ctx context.Context, m met, record *audit.Record) error 
 }
 
 // revocation is the record that covers every leaf the agent has. Where that was so before, the first reason and time stand.
-func (e *Enroller) revocation(m met, reason string, at time.Time) *revokedRow {
+//
+// After a restore it also covers those that were given since the backup, which nobody remembers: all generations that the
+// restored mount does not give any more.
+func (e *Enroller) revocation(ctx context.Context, m met, reason string, at time.Time) (*revokedRow, error) {
+	cfg, err := e.Settings.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	state, err := e.Epoch.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
 	a, now := m.agent, e.Now()
 	row := &revokedRow{AgentID: a.AgentID, Tenant: a.Tenant, Generation: a.newest(), Reason: reason, Time: at.UTC(), NotAfter: a.lastNotAfter()}
+	if forgotten := state.Forgotten(); forgotten > row.Generation {
+		row.Generation = forgotten
+		if last := now.Add(time.Duration(cfg.LeafMaxTTL) * time.Second); last.After(row.NotAfter) {
+			row.NotAfter = last
+		}
+	}
 	if m.ended() {
 		row.Reason, row.Time, row.Leaves = m.revoked.Reason, m.revoked.Time, unexpired(m.revoked.Leaves, now)
 	} else {
@@ -144,7 +166,7 @@ func (e *Enroller) revocation(m met, reason string, at time.Time) *revokedRow {
 			row.NotAfter = l.NotAfter
 		}
 	}
-	return row
+	return row, nil
 }
 
 // putRevoked commits a revocation and tells the edges. A Put of unknown outcome, or one that panics, makes what memory

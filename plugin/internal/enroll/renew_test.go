@@ -353,3 +353,20 @@ func TestAGroupMayRenewOnTheEdgesWord(t *testing.T) {
 	_, err = r.renew(apitype.RenewRequest{CSR: csrOf(t, next)})
 	r.must(err)
 }
+
+// A thief's leaf that was given after the backup is forgotten by the restore; the revocation of its agent covers it all the same.
+func TestARevocationAfterARestoreCoversWhatTheBackupForgot(t *testing.T) {
+	r := newRenewing(t, false)
+	_, err := r.Epoch.AfterRestore(t.Context(), operator, "")
+	r.must(err)
+	_, err = r.RevokeAgent(t.Context(), operator, "", r.first.AgentID, "keyCompromise")
+	r.must(err)
+	feed, err := r.Revoked(t.Context())
+	r.must(err)
+	if len(feed) != 1 || feed[0].Generation != 1<<16 || feed[0].NotAfter < r.at.Add(364*24*time.Hour).Unix() {
+		t.Errorf("edges hear %+v", feed)
+	}
+	if a, err := r.Agent(t.Context(), "", r.first.AgentID); err != nil || a.State != apitype.AgentStateRevoked {
+		t.Errorf("%s: %v", a.State, err)
+	}
+}

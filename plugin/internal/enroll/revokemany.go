@@ -159,7 +159,11 @@ func (e *Enroller) carryOut(ctx context.Context, job *revokeJob, ids []string) e
 		if m.ended() {
 			return nil
 		}
-		return e.putRevoked(ctx, e.revocation(m, job.Reason, job.Time))
+		row, err := e.revocation(ctx, m, job.Reason, job.Time)
+		if err != nil {
+			return err
+		}
+		return e.putRevoked(ctx, row)
 	})
 	if err != nil {
 		return err

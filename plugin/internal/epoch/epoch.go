@@ -72,8 +72,11 @@ func (n Now) Restores() int { return n.row.Restores }
 // Generation is the generation of an agent's next leaf. Its top byte is the number of restores, so that a leaf issued
 // between a backup and its restoration never shares its serial with one issued afterwards.
 func (n Now) Generation(last uint32) uint32 {
-	return max(last, uint32(n.row.Restores)<<16) + 1
+	return max(last, n.Forgotten()) + 1
 }
+
+// Forgotten is the highest generation that may have been given and be forgotten by a restore: none up to it is given any more.
+func (n Now) Forgotten() uint32 { return uint32(n.row.Restores) << 16 }
 
 // Epoch is the mount's row. It is safe for concurrent use.
 type Epoch struct {
