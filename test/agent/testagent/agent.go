@@ -29,6 +29,8 @@ type options struct {
 	endpoint, transport, state, token, name string
 	roots                                   *x509.CertPool
 	serverKey, noSettings, exitEnrolled     bool
+	renewEvery                              time.Duration // 0: wait for the server's offers
+	noProof                                 bool
 }
 
 // agent is one agent. Everything but the callbacks of clients happens in run.
@@ -36,8 +38,9 @@ type agent struct {
 	options
 	*reporter
 	id     identity
-	key    string // our own key, while it has no certificate
-	csr    []byte
+	key    string // our own key: that of the certificate, or of the first one asked for
+	next   string // our next key, while a certificate for it is asked for
+	csr    []byte // the first request, until it is answered
 	offers chan offer
 }
 
@@ -55,6 +58,7 @@ func (a *agent) run(ctx context.Context) error {
 	if a.id, err = loadIdentity(a.state); err != nil {
 		return err
 	}
+	a.key = a.id.Key
 	if a.id.Certificate == "" {
 		if a.token == "" {
 			return errors.New("there is neither an identity nor a token")
@@ -75,6 +79,12 @@ func (a *agent) run(ctx context.Context) error {
 	var enrolled chan struct{} // closed when there is reason to end
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
+	var renew <-chan time.Time
+	if a.renewEvery > 0 {
+		every := time.NewTicker(a.renewEvery)
+		defer every.Stop()
+		renew = every.C
+	}
 	for {
 		if a.exitEnrolled && a.id.Certificate != "" {
 			enrolled = current.answered
@@ -88,6 +98,15 @@ func (a *agent) run(ctx context.Context) error {
 			if a.id.Certificate == "" && a.csr != nil {
 				current.ask(a.csr)
 			}
+		case <-renew:
+			if a.id.Certificate == "" {
+				continue
+			}
+			request, err := a.renewal()
+			if err != nil {
+				return err
+			}
+			current.ask(request)
 		case o := <-a.offers:
 			next, err := a.accept(ctx, o)
 			if err != nil {
@@ -103,7 +122,7 @@ func (a *agent) run(ctx context.Context) error {
 
 // accept verifies an offer by connecting with it, and keeps it when that works.
 func (a *agent) accept(ctx context.Context, o offer) (*connection, error) {
-	id, err := a.id.take(o.settings, a.key)
+	id, err := a.id.take(o.settings, a.key, a.next)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +143,7 @@ func (a *agent) accept(ctx context.Context, o offer) (*connection, error) {
 		next.stop()
 		return nil, err
 	}
-	a.id, a.key, a.csr = id, id.Key, nil
+	a.id, a.key, a.next, a.csr = id, id.Key, "", nil
 	_, leaf, err := id.tls()
 	if err != nil {
 		return nil, err // it was tried in take
@@ -132,6 +151,21 @@ func (a *agent) accept(ctx context.Context, o offer) (*connection, error) {
 	a.tell(event{Event: saved, AgentID: leaf.Subject.CommonName, Serial: serial(leaf), InstanceUID: id.InstanceUID.String(), Endpoint: id.Endpoint})
 	next.report(o.hash, nil)
 	return next, nil
+}
+
+// renewal is a request for a certificate for a new key, with the proof that the current one's key wants it.
+func (a *agent) renewal() ([]byte, error) {
+	key, csr, err := newKey(a.id.InstanceUID)
+	if err != nil {
+		return nil, err
+	}
+	a.next = key
+	a.tell(event{Event: renewing, By: a.id.by()})
+	if a.noProof {
+		return csr, nil
+	}
+	proof, err := proofFor(a.id, csr)
+	return append(csr, proof...), err
 }
 
 // connection is a client of the library, started.

@@ -34,6 +34,7 @@ const (
 	offered       = "offer"          //
 	rejected      = "rejected"       // the offer is of no use, or connecting with it failed
 	saved         = "saved"          // the offer was verified and is the identity from now on
+	renewing      = "renewing"       // it asks for a certificate for a new key
 	renamed       = "renamed"        // the server gave another instance uid
 	clientLog     = "log"            // what the client library has to say, such as how a connection ended
 )

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -95,8 +96,8 @@ func (id identity) tls() (*tls.Config, *x509.Certificate, error) {
 	return config, pair.Leaf, nil
 }
 
-// take makes an identity out of an offer; key is our own, for an offer that brings none.
-func (id identity) take(o *protobufs.OpAMPConnectionSettings, key string) (identity, error) {
+// take makes an identity out of an offer; keys are our own, for an offer that brings none: the first that fits.
+func (id identity) take(o *protobufs.OpAMPConnectionSettings, keys ...string) (identity, error) {
 	c := o.GetCertificate()
 	switch {
 	case o.GetDestinationEndpoint() == "":
@@ -106,8 +107,14 @@ func (id identity) take(o *protobufs.OpAMPConnectionSettings, key string) (ident
 	case o.GetHeartbeatIntervalSeconds() == 0:
 		return identity{}, errors.New("the offer would switch heartbeats off")
 	}
-	id.Endpoint, id.CA, id.Certificate, id.Key = o.GetDestinationEndpoint(), string(c.GetCaCert()), string(c.GetCert()), key
+	id.Endpoint, id.CA, id.Certificate, id.Key = o.GetDestinationEndpoint(), string(c.GetCaCert()), string(c.GetCert()), keys[0]
 	id.Heartbeat = o.GetHeartbeatIntervalSeconds()
+	for _, key := range keys {
+		if _, err := tls.X509KeyPair(c.GetCert(), []byte(key)); err == nil {
+			id.Key = key
+			break
+		}
+	}
 	if len(c.GetPrivateKey()) > 0 {
 		id.Key = string(c.GetPrivateKey())
 	}
@@ -134,6 +141,29 @@ func newKey(uid uuid.UUID) (key string, csr []byte, err error) {
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}), nil
+}
+
+// proofFor shows that whoever holds the identity's key asks with that CSR: one PEM block that goes behind the CSR's. What is
+// signed is a prefix, the SHA-256 of the certificate, and the new public key.
+func proofFor(id identity, csr []byte) ([]byte, error) {
+	pair, err := tls.X509KeyPair([]byte(id.Certificate), []byte(id.Key))
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(csr)
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	fingerprint := sha256.Sum256(pair.Leaf.Raw)
+	message := append([]byte("ampora renewal proof v1\x00"), fingerprint[:]...)
+	sum := sha256.Sum256(append(message, request.RawSubjectPublicKeyInfo...))
+	signer, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("only keys of its own kind can prove themselves")
+	}
+	signature, err := ecdsa.SignASN1(rand.Reader, signer, sum[:])
+	return pem.EncodeToMemory(&pem.Block{Type: "AMPORA RENEWAL PROOF", Bytes: signature}), err
 }
 
 // serial is a serial number as our API writes it.

@@ -1,6 +1,7 @@
 // Command testagent is an OpAMP agent as others would write one: on the client library of opamp-go, without any of our code.
 // It enters with a bootstrap token, has its own key certified (or takes a key that the server made), tries what it was
-// offered by connecting with it, keeps that in its state directory, and from then on, restarts included, uses nothing else.
+// offered by connecting with it, keeps that in its state directory, and from then on, restarts included, uses nothing else
+// but what the server offers it later, or what it has asked for itself with --renew-every.
 //
 // What happens it writes to the standard output, one JSON object a line; see event. It ends on SIGTERM, or with
 // --exit-enrolled once it is connected by certificate.
@@ -38,6 +39,8 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.name, "name", "testagent", "service.name to report")
 	flags.BoolVar(&o.serverKey, "server-key", false, "send no CSR and take a key that the server made")
 	flags.BoolVar(&o.noSettings, "no-settings", false, "do not say that connection settings are accepted")
+	flags.DurationVar(&o.renewEvery, "renew-every", 0, "ask for a certificate for a new key every so often")
+	flags.BoolVar(&o.noProof, "no-proof", false, "do not prove the current key when asking for another")
 	flags.BoolVar(&o.exitEnrolled, "exit-enrolled", false, "end once connected by certificate")
 	if err := flags.Parse(args); err != nil {
 		return err
