@@ -13,20 +13,24 @@ import (
 // maxQuestion is how long an OCSP request may be, in bytes; one about a single certificate has 80 to 200.
 const maxQuestion = 4 << 10
 
-// question is an OCSP request that has the right form.
+// question is what an OCSP request asks, without what else it holds: which certificate, of which issuer.
 type question struct {
-	der    []byte
+	der    []byte            // a request of nothing but that
 	key    [sha256.Size]byte // digest of der
-	serial identity.Serial   // of the certificate asked about first; zero when it is none of our making
+	serial identity.Serial   // of the certificate; zero when it is none of our making
 }
 
-// parseQuestion reads a request. What it means is for the engine to say.
+// parseQuestion reads a request. The engine looks at the first certificate alone and answers no nonce, as RFC 5019 allows, so
+// clients that differ in nothing else ask the same, and can share an answer.
 func parseQuestion(der []byte) (question, error) {
 	if len(der) > maxQuestion {
 		return question{}, errors.New("pki: the OCSP request is too long")
 	}
 	request, err := ocsp.ParseRequest(der)
 	if err != nil {
+		return question{}, err
+	}
+	if der, err = request.Marshal(); err != nil {
 		return question{}, err
 	}
 	serial, _ := identity.ParseSerial(request.SerialNumber)
