@@ -124,6 +124,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 			b.pathsTokens(),
 			b.pathsPools(),
 			b.pathsAgents(),
+			b.pathsEdges(),
 			b.pathsGroups(),
 			b.pathsConfigurations(),
 			b.pathsAudit(),

@@ -375,6 +375,10 @@ func TestARowOfANewerSchemaIsRefusedByName(t *testing.T) {
 				m.clock.advance(time.Minute)
 				m.tooNew("edge", write, "edge/report", data{"name": "edge-1"})
 			},
+			"a list": func(m *mount, _ apitype.Identity, _, _ apitype.IssuedToken) {
+				m.clock.advance(24 * time.Hour)
+				m.tooNew("edge", read, "edges", nil)
+			},
 		}},
 	} {
 		for name, run := range c.run {

@@ -33,6 +33,20 @@ func (b *backend) pathsAgents() []*framework.Path {
 			HelpDescription: "Lists agents with what is known of each. Read with 'after' and 'limit' to page.",
 		},
 		{
+			Pattern:      "agents/summary$",
+			DisplayAttrs: display("agents"),
+			Fields: map[string]*framework.FieldSchema{
+				"after": {Type: framework.TypeString, Query: true, Description: "The next_after of the part before; empty to begin."},
+			},
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: forwarded(serve(b, b.summarizeAgents), "Count the agents, part by part.",
+					responses("A part of the counts.", apitype.AgentsSummary{}), "summarize"),
+			},
+			HelpSynopsis: "Count the agents by state, by the month in which their certificates expire, and those to be renewed.",
+			HelpDescription: `The agents are counted in parts, so that no request takes long: read on with 'after' until next_after is empty, and add
+the parts up. 'ampora status' does that.`,
+		},
+		{
 			Pattern:      "agents/group$",
 			DisplayAttrs: display("agents"),
 			Fields: map[string]*framework.FieldSchema{
@@ -121,6 +135,10 @@ func (b *backend) listAgents(ctx context.Context, c call, _ nothing) (apitype.Li
 		return apitype.ListResponse[apitype.Agent]{}, err
 	}
 	return b.enroll.Agents(ctx, c.tenant, p)
+}
+
+func (b *backend) summarizeAgents(ctx context.Context, c call, _ nothing) (apitype.AgentsSummary, error) {
+	return b.enroll.Summary(ctx, c.tenant, c.text("after"))
 }
 
 func (b *backend) readAgent(ctx context.Context, c call, _ nothing) (apitype.Agent, error) {

@@ -109,6 +109,7 @@ func TestEveryPathOfTheContractIsRoutedToItself(t *testing.T) {
 		"ocsp/MEIw+A==": "ocsp/(?P<request>.+)$", "ocsp/a/b//c/": "ocsp/(?P<request>.+)$",
 		apitype.PathEdgeReport: "edge/report$", apitype.PathEdgeCertificate: "edge/certificate$", apitype.PathAuditEvents: "audit/events$",
 		apitype.PathGroups: "groups/?$", apitype.PathConfigurations: "configurations/?$", apitype.PathAgentsGroup: "agents/group$",
+		apitype.PathAgentsSummary: "agents/summary$", apitype.PathEdges: "edges/?$", apitype.PathEdges + "/": "edges/?$",
 		"groups/x": "groups/(?P<group>[^/]+)$", "configurations/x": "configurations/(?P<configuration>[^/]+)$",
 		"tokens/x": "tokens/(?P<token_id>[^/]+)$", "tokens/x/revoke": "tokens/(?P<token_id>[^/]+)/revoke$",
 		"agents/x": "agents/(?P<agent_id>[^/]+)$", "agents/x/revoke": "agents/(?P<agent_id>[^/]+)/revoke$",
@@ -130,7 +131,7 @@ func TestTenantScopedPathsExistTwice(t *testing.T) {
 	for _, path := range []string{
 		apitype.PathTokens, apitype.PathTokensIssue, apitype.PathTokens + "/x", apitype.PathTokens + "/x/revoke", apitype.PathRedeem, apitype.PathRedeemCheck,
 		apitype.PathAgents, apitype.PathAgents + "/x", apitype.PathAgents + "/x/revoke", apitype.PathEdgeReport, apitype.PathAuditEvents,
-		apitype.PathAgentsGroup, apitype.PathGroups, apitype.PathGroups + "/x", apitype.PathConfigurations, apitype.PathConfigurations + "/x",
+		apitype.PathAgentsSummary, apitype.PathEdges, apitype.PathAgentsGroup, apitype.PathGroups, apitype.PathGroups + "/x", apitype.PathConfigurations, apitype.PathConfigurations + "/x",
 	} {
 		plain, scoped := b.Route(path), b.Route(apitype.Scoped("acme", path))
 		if scoped == nil || unanchored(scoped) != "tenants/(?P<tenant>[^/]+)/"+unanchored(plain) || len(scoped.Operations) != len(plain.Operations) {

@@ -134,6 +134,7 @@ func (u *upkeep) sweep(ctx context.Context) error {
 		u.backend.groups.Sweep,
 		u.backend.enroll.CarryOn,
 		u.backend.enroll.Sweep,
+		u.backend.edges.sweep,
 		func(ctx context.Context) error { _, err := u.backend.log.Tidy(ctx); return err },
 	} {
 		all = append(all, u.guarded(ctx, step))

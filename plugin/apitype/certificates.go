@@ -65,10 +65,11 @@ type OCSPResponse struct {
 	NextUpdate int64  `json:"next_update"` // Unix seconds; 0: not to be kept
 }
 
-// EdgeInfo is what an edge last said of itself.
+// EdgeInfo is what an edge last said of itself. In lists its key is its name, and <tenant>/<name> where the path has no
+// tenant and the edge has one.
 type EdgeInfo struct {
 	Name     string `json:"name"`
-	Tenant   string `json:"tenant"`
+	Tenant   string `json:"tenant"` // that it reports for
 	Version  string `json:"version"`
 	Revision string `json:"revision"` // of the snapshot that it decides by
 	Live     int    `json:"live"`     // sessions

@@ -17,6 +17,7 @@ const (
 	PathConfigurations     = "configurations"    // T
 	PathAgentsGroup        = "agents/group"      // T
 	PathAgentsRevoke       = "agents/revoke"     // T
+	PathAgentsSummary      = "agents/summary"    // T
 	PathAfterRestore       = "config/after-restore"
 	PathRedeem             = "redeem"       // T
 	PathRedeemCheck        = "redeem/check" // T

@@ -47,7 +47,7 @@ path "ampora/agents" {
   capabilities = ["list", "read"]
 }
 
-# agents/group and agents/revoke, which move and revoke many agents at once, are among these.
+# agents/group and agents/revoke, which move and revoke many agents at once, and agents/summary, which counts them, are among these.
 path "ampora/agents/+" {
   capabilities = ["read", "update", "delete"]
 }
@@ -72,9 +72,22 @@ path "ampora/configurations/+" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
+path "ampora/edges" {
+  capabilities = ["list", "read"]
+}
+
 # The limits that a refused ttl or name speaks of. There is no secret in it.
 path "ampora/config" {
   capabilities = ["read"]
+}
+
+# What 'ampora status' tells of issuers and of their lists of revoked certificates. The keys stay in Vault.
+path "ampora/ca/issuers" {
+  capabilities = ["list"]
+}
+
+path "ampora/edge/crl" {
+  capabilities = ["update"]
 }
 
 # For one tenant, these in the place of all the above:
@@ -96,4 +109,7 @@ path "ampora/config" {
 # path "ampora/tenants/acme/groups/+"              { capabilities = ["create", "read", "update", "delete"] }
 # path "ampora/tenants/acme/configurations"        { capabilities = ["list", "read"] }
 # path "ampora/tenants/acme/configurations/+"      { capabilities = ["create", "read", "update", "delete"] }
+# path "ampora/tenants/acme/edges"                 { capabilities = ["list", "read"] }
 # path "ampora/config"                             { capabilities = ["read"] }
+# path "ampora/ca/issuers"                         { capabilities = ["list"] }
+# path "ampora/edge/crl"                           { capabilities = ["update"] }

@@ -32,9 +32,9 @@ func may() map[string][]string {
 			"read agents", "list agents", "read agents/+", "write agents/+", "delete agents/+", "write agents/+/revoke", "write agents/group", "write agents/revoke",
 			"read groups", "list groups", "read groups/+", "write groups/+", "delete groups/+",
 			"read configurations", "list configurations", "read configurations/+", "write configurations/+", "delete configurations/+",
-			"read config",
+			"read agents/summary", "read edges", "list edges", "read config", "list ca/issuers", "write edge/crl",
 		},
-		policies.Auditor: {"read audit/events"},
+		policies.Auditor: {"read audit/events", "read edges", "list edges"},
 	}
 }
 
@@ -52,7 +52,7 @@ func tenantMay() map[string][]string {
 		for _, what := range all {
 			op, path, _ := strings.Cut(what, " ")
 			switch path {
-			case "edge/sync", "edge/certificate", "edge/crl", "edge/ocsp", "config":
+			case "edge/sync", "edge/certificate", "edge/crl", "edge/ocsp", "config", "ca/issuers":
 				tenant[role] = append(tenant[role], what)
 			default:
 				tenant[role] = append(tenant[role], op+" tenants/+/"+path)

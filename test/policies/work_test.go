@@ -108,6 +108,18 @@ func TestEachRoleDoesItsWorkWithItsPolicyAlone(t *testing.T) {
 	if err != nil || list == nil {
 		t.Errorf("vault list: %v", err)
 	}
+	sum, err := operator.AgentsSummary(ctx)
+	must(t, err)
+	if sum.Active != 1 {
+		t.Errorf("the operator counts %+v", sum)
+	}
+	for role, c := range map[string]*client.Client{"operator": operator, "auditor": auditor} {
+		edges, err := c.Edges(ctx, apitype.Page{})
+		must(t, err)
+		if len(edges.Keys) != 1 || edges.KeyInfo["e"].Version != "v1" {
+			t.Errorf("the %s sees the edges %+v", role, edges)
+		}
+	}
 	_, err = operator.RevokeAgent(ctx, id.AgentID, apitype.RevokeRequest{})
 	must(t, err)
 	must(t, operator.DeleteAgent(ctx, id.AgentID))

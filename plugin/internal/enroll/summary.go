@@ -1,0 +1,89 @@
+package enroll
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/identity"
+	"github.com/ampora/ampora/plugin/internal/ca"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// summaryShards is how many of the 256 folders of agents one part of a summary covers: at 100,000 agents a second of reading
+// or two. Parts follow the ids alone, so a tenant cannot tell from them how many agents others have.
+const summaryShards = 32
+
+// Summary counts a part of a tenant's agents, or of everybody's: those from after on, which is two hexadecimal digits, or ""
+// for the first part. It takes no locks: a row that changes meanwhile is counted as it was, or as it is.
+func (e *Enroller) Summary(ctx context.Context, tenant, after string) (apitype.AgentsSummary, error) {
+	sum := apitype.AgentsSummary{Expiring: map[string]int{}}
+	begin, err := strconv.ParseUint("0"+after, 16, 16)
+	if err != nil || after != "" && after != fmt.Sprintf("%02x", begin) {
+		return sum, apitype.Errorf(apitype.FieldInvalid, "after is no next_after of an answer")
+	}
+	end := begin + summaryShards
+	if end < 256 {
+		sum.NextAfter = fmt.Sprintf("%02x", end)
+	}
+	ctx, now := store.InPassing(ctx), e.Now()
+	err = e.walkAgents(ctx, after, func(id string) (bool, error) {
+		if sum.NextAfter != "" && id >= sum.NextAfter {
+			return false, nil
+		}
+		row, err := get[agentRow](ctx, e, store.AgentPrefix, id)
+		if err != nil || row == nil || !inTenant(tenant, row.Tenant) {
+			return err == nil, err
+		}
+		revoked, err := get[revokedRow](ctx, e, store.RevokedPrefix, id)
+		if err != nil || revoked != nil && revoked.Deleted {
+			return err == nil, err
+		}
+		return true, count(&sum, row, revoked, now)
+	})
+	return sum, err
+}
+
+// count adds one agent to the sum.
+func count(sum *apitype.AgentsSummary, row *agentRow, revoked *revokedRow, now time.Time) error {
+	last := row.Leaf.NotAfter
+	if row.Next != nil && row.Next.NotAfter.After(last) {
+		last = row.Next.NotAfter
+	}
+	switch {
+	case revoked.covers(row.newest()):
+		sum.Revoked++
+		return nil
+	case !last.After(now):
+		sum.Expired++
+		return nil
+	}
+	sum.Active++
+	sum.Expiring[month(last)]++
+	if row.Next != nil {
+		sum.Unconfirmed++
+		return nil
+	}
+	c, err := ca.ParseCertificate(row.Leaf.Certificate)
+	if err != nil {
+		return fmt.Errorf("an agent row is damaged: %w", err)
+	}
+	if now.After(renewFrom(c)) {
+		sum.RenewalsDue++
+	}
+	return nil
+}
+
+// renewFrom is when two thirds of a leaf's life are over, counted from its signing.
+func renewFrom(c *x509.Certificate) time.Time {
+	begin := c.NotBefore.Add(identity.Backdate)
+	if !begin.Before(c.NotAfter) { // of an issuer that was minutes old, which leaves are not backdated beyond
+		begin = c.NotBefore
+	}
+	return begin.Add(c.NotAfter.Sub(begin) * 2 / 3)
+}
+
+func month(t time.Time) string { return t.UTC().Format("2006-01") }
