@@ -8,7 +8,7 @@ package setup
 //
 //   - token, tokens, admin_secret, private_key: secrets; csr, proof: made by agents, and bulky;
 //   - idempotency_key: who knows it may ask for the answer again;
-//   - display_name, instance_uid, description, capabilities, state_hash: said by agents, also where operators write them;
+//   - display_name, instance_uid, description, capabilities, state_hash, applied: said by agents, also where operators write them;
 //   - name, version, id, keys, type, state_text: words that a later field could use for anything;
 //   - certificate, issuing_ca, ca_chain, bundle, certificates, endpoint_ca_bundle: public, but only bulk in a log: the fingerprint
 //     and the serial number name them.
@@ -21,7 +21,9 @@ func AuditRequestKeys() []string {
 		// What operators and pipelines ask for. Labels and reasons are theirs, and are what one looks for afterwards.
 		"label", "reason", "ttl", "count", "tenant", "group", "bound_cidrs",
 		// Whom an edge speaks of: ids and serials out of verified certificates, the address it saw.
-		"agent_id", "serial_number", "source_ip",
+		"agent_id", "serial_number", "fingerprint", "source_ip",
+		// Whom an operator revokes or moves together.
+		"agent_ids",
 		// Which feed position an edge decides by, and for which names it wants a server certificate.
 		"revision", "since", "dns_names", "ip_sans",
 		// What auditors asked the trail. "since" stands above.
@@ -31,9 +33,9 @@ func AuditRequestKeys() []string {
 		// Settings, all an administrator's.
 		"peer_id", "trust_domain", "endpoint", "federation_url", "token_ttl", "token_min_ttl", "token_max_ttl", "leaf_ttl",
 		"leaf_max_ttl", "tenancy", "key_origin", "retry_window", "crl_distribution_points", "ocsp_servers", "heartbeat_interval",
-		"edge_allowed_domains", "audit_retention", "agent_retention",
+		"edge_allowed_domains", "audit_retention", "agent_retention", "renew_proof", "crl_expiry",
 		// Issuers.
-		"common_name", "key_type", "key_bits",
+		"common_name", "key_type", "key_bits", "state",
 	}
 }
 
@@ -45,7 +47,7 @@ func AuditResponseKeys() []string {
 		// Which pool it was, also when another one has its name by now, and which tokens were issued together.
 		"pool_id", "batch_id",
 		// Agents and their certificates.
-		"agent_id", "serial_number", "fingerprint", "enrolled_at", "last_seen", "edge", "key_origin", "source_ip", "leaf",
+		"agent_id", "serial_number", "next_serial_number", "fingerprint", "enrolled_at", "last_seen", "edge", "key_origin", "source_ip", "leaf",
 		"revocation_reason", "revocation_time", "private_key_type", "configuration",
 		// Issuers and the feed.
 		"issuer_id", "common_name", "revision",
