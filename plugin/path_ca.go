@@ -65,13 +65,17 @@ func (b *backend) pathsCA() []*framework.Path {
 		{
 			Pattern:      "ca/issuers/" + segment("issuer_id") + "$",
 			DisplayAttrs: display("issuer"),
-			Fields:       with(id, map[string]*framework.FieldSchema{"state": {Type: framework.TypeString, Description: "active: sign with this one from now on."}}),
+			Fields: with(id, map[string]*framework.FieldSchema{
+				"state": {Type: framework.TypeString, Description: "active: sign with this one from now on. retired: trust it no more, for good."},
+				"force": {Type: framework.TypeBool, Description: "Retire it although certificates of it are still good: their agents are locked out."},
+			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation:   forwarded(b.handle(b.readIssuer), "Read an issuer.", responses("The issuer.", apitype.CAIssuer{}), ""),
-				logical.UpdateOperation: forwarded(b.handle(b.writeIssuer), "Activate an issuer.", responses("The issuer.", apitype.CAIssuer{}), "activate"),
+				logical.UpdateOperation: forwarded(b.handle(b.writeIssuer), "Activate or retire an issuer.", responses("The issuer.", apitype.CAIssuer{}), "change"),
 			},
-			HelpSynopsis:    "Read an issuer, or make it the one that signs.",
-			HelpDescription: "With state=active the issuer signs from now on, and the one that did so far stays trusted.",
+			HelpSynopsis: "Read an issuer, make it the one that signs, or retire it.",
+			HelpDescription: `With state=active the issuer signs from now on, and the one that did so far stays trusted. With state=retired it leaves the
+bundle for good; while certificates of it are still good that needs force=true, and ends their agents' sessions.`,
 		},
 		{
 			Pattern:      "ca/bundle$",
@@ -158,12 +162,22 @@ func (b *backend) readIssuer(ctx context.Context, _ *logical.Request, data *fram
 }
 
 func (b *backend) writeIssuer(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	if data.Get("state").(string) != authority.Active {
-		return nil, apitype.Errorf(apitype.FieldInvalid, "state must be active")
+	in, err := decode[apitype.IssuerRequest](data)
+	if err != nil {
+		return nil, err
 	}
-	return b.changeCA(ctx, func() (*logical.Response, error) {
-		return answer(b.authority.Activate(ctx, origin(req), data.Get("issuer_id").(string)))
-	})
+	id := data.Get("issuer_id").(string)
+	switch {
+	case in.State == authority.Retired:
+		return b.changeCA(ctx, func() (*logical.Response, error) {
+			return answer(b.authority.Retire(ctx, origin(req), id, in.Force, b.enroll.LiveLeaves))
+		})
+	case in.State != authority.Active:
+		return nil, apitype.Errorf(apitype.FieldInvalid, "state must be active or retired")
+	case in.Force:
+		return nil, apitype.Errorf(apitype.FieldInvalid, "force is for state=retired")
+	}
+	return b.changeCA(ctx, func() (*logical.Response, error) { return answer(b.authority.Activate(ctx, origin(req), id)) })
 }
 
 func (b *backend) caBundle(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

@@ -60,10 +60,89 @@ func TestActivatingAnIssuerLeavesTheOldOneTrusted(t *testing.T) {
 	if w := m.storage.Writes(); len(w) != 0 {
 		t.Errorf("activating again wrote %v", w)
 	}
-	m.no(apitype.FieldInvalid, write, "ca/issuers/"+second.IssuerID, data{"state": "retired"})
+	m.no(apitype.FieldInvalid, write, "ca/issuers/"+second.IssuerID, data{"state": "trusted"})
+	m.no(apitype.FieldInvalid, write, "ca/issuers/"+second.IssuerID, data{"state": "active", "force": true})
 	m.no(apitype.FieldInvalid, write, "ca/issuers/"+second.IssuerID, nil)
 	m.no(apitype.IssuerUnknown, write, "ca/issuers/none", data{"state": "active"})
 	m.no(apitype.IssuerUnknown, read, "ca/issuers/none", nil)
+}
+
+func TestARetiredIssuerIsTrustedNowhereAnyMore(t *testing.T) {
+	m := ready(t)
+	old, _ := m.enrol(nil)
+	oldest := call[apitype.ListResponse[apitype.CAIssuer]](m, list, "ca/issuers", nil).Keys[0]
+	second := call[apitype.CAIssuer](m, write, "ca/root", nil)
+	m.no(apitype.InUse, write, "ca/issuers/"+oldest, data{"state": "retired", "force": true})
+	m.ok(write, "ca/issuers/"+second.IssuerID, data{"state": "active"})
+	server := func() string {
+		return call[apitype.EdgeCertificate](m, write, "edge/certificate", data{"csr": newCSR(t)}).IssuingCA
+	}
+	if server() != old.IssuingCA {
+		t.Error("the edge's certificate depends on an issuer that agents do not know yet")
+	}
+	err := m.no(apitype.InUse, write, "ca/issuers/"+oldest, data{"state": "retired"})
+	if until := time.Unix(old.Expiration, 0).UTC().Format(time.RFC3339); !strings.Contains(err.Error(), "1 certificates") || !strings.Contains(err.Error(), until) {
+		t.Errorf("the refusal does not say how many until when: %v", err)
+	}
+	revision := call[apitype.SyncResponse](m, read, "edge/sync", nil).Revision
+	if got := call[apitype.CAIssuer](m, write, "ca/issuers/"+oldest, data{"state": "retired", "force": true}); got.State != "retired" {
+		t.Errorf("%+v", got)
+	}
+	if b := call[apitype.CABundle](m, read, "ca/bundle", nil); b.Bundle != second.Certificate {
+		t.Error("it is still in the bundle")
+	}
+	if s := call[apitype.SyncResponse](m, read, "edge/sync", data{"since": revision}); len(s.Issuers) != 1 || s.Issuers[0].IssuerID != second.IssuerID {
+		t.Errorf("edges are told %+v", s)
+	}
+	if server() != second.Certificate {
+		t.Error("it still signs for edges")
+	}
+	m.no(apitype.IssuerInvalid, write, "ca/issuers/"+oldest, data{"state": "active"})
+	if e := m.events(data{"action": "Issuer.Retired"}); len(e) != 1 || e[0].EntityID != oldest || e[0].Details["force"] != true || e[0].Details["leaves"] != float64(1) {
+		t.Errorf("%+v", e)
+	}
+	m.storage.Reset()
+	m.ok(write, "ca/issuers/"+oldest, data{"state": "retired"})
+	if w := m.storage.Writes(); len(w) != 0 {
+		t.Errorf("retiring again wrote %v", w)
+	}
+}
+
+func TestAnIssuerIsRetiredOnceItsCertificatesHaveEnded(t *testing.T) {
+	m := ready(t)
+	old, _ := m.enrol(nil)
+	oldest := call[apitype.ListResponse[apitype.CAIssuer]](m, list, "ca/issuers", nil).Keys[0]
+	second := call[apitype.CAIssuer](m, write, "ca/root", nil)
+	m.ok(write, "ca/issuers/"+second.IssuerID, data{"state": "active"})
+	m.no(apitype.InUse, write, "ca/issuers/"+oldest, data{"state": "retired"})
+	m.clock.advance(time.Unix(old.Expiration, 0).Sub(m.clock.now()))
+	m.ok(write, "ca/issuers/"+oldest, data{"state": "retired"})
+}
+
+func TestWhatIsWrongWithAChainIsSaidOfTheDraftThatItIsFor(t *testing.T) {
+	m := ready(t)
+	o := newOuter(t, m.clock.now())
+	first := call[apitype.CAIntermediateResponse](m, write, "ca/intermediate", nil)
+	call[apitype.CAIntermediateResponse](m, write, "ca/intermediate", nil)
+	chain := o.sign(t, first.CSR, m.clock.now())
+	own, root, _ := strings.Cut(chain, "-----END CERTIFICATE-----\n")
+	own += "-----END CERTIFICATE-----\n"
+	for name, c := range map[string]struct{ chain, says string }{
+		"no root":                  {own, "does not end in a self-signed root"},
+		"out of order":             {root + own, "out of order"},
+		"somebody else's":          {newOuterChain(t, m.clock.now()), "not for the key"},
+		"a signature is cut short": {own[:len(own)-60] + root, "besides PEM blocks"},
+		"1 MB of garbage":          {strings.Repeat("\xffx", 1<<19), "over 64 KiB"},
+		"nothing":                  {"", "no certificate"},
+	} {
+		if err := m.no(apitype.IssuerInvalid, write, "ca/intermediate/set-signed", data{"certificate": c.chain}); !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := call[apitype.CAIssuer](m, read, "ca/issuers/"+first.IssuerID, nil); got.Certificate != "" || got.State != "draft" {
+		t.Errorf("a refusal left something: %+v", got)
+	}
+	m.ok(write, "ca/intermediate/set-signed", data{"certificate": chain})
 }
 
 func TestRootsThatCannotBeMadeAreRefused(t *testing.T) {

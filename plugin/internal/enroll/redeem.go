@@ -27,16 +27,16 @@ func (e *Enroller) Redeem(ctx context.Context, origin audit.Origin, tenant strin
 	case k.csr != nil && cfg.KeyOrigin == settings.KeyOriginServer:
 		return nil, apitype.Errorf(apitype.KeyNotAllowed, "keys are made on the server here")
 	}
-	set, err := e.Authority.Set(ctx)
-	if err != nil {
-		return nil, err
-	}
 	agentID := k.secret.AgentID()
 	release, err := e.lockToken(ctx, k.secret)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	set, err := e.Authority.Set(ctx) // under the lock, see LiveLeaves
+	if err != nil {
+		return nil, err
+	}
 	m, err := e.meet(ctx, agentID, k.secret.ID())
 	if err != nil {
 		return nil, err

@@ -58,7 +58,8 @@ func parseRenewal(in apitype.RenewRequest) (*renewal, error) {
 // Renew gives an agent its next leaf. Until that is confirmed (see Seen) the current one goes on beside it. It never rests on
 // the edge's word alone: the CSR is for the current leaf's key, or that key has signed the new one; a leaf for the key that
 // the agent has is of use to nobody else. A key of our making is only for an agent that enrolled with one. Errors:
-// agent_unknown, agent_revoked, certificate_revoked for a leaf that was replaced, renewal_proof_missing, key_not_allowed.
+// agent_unknown, agent_revoked, certificate_revoked for a leaf that was replaced, certificate_untrusted for one whose issuer was
+// retired, renewal_proof_missing, key_not_allowed.
 //
 // Asking again for the same key gives the same leaf again. Otherwise the new one replaces a next leaf that was not confirmed.
 func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agentID string, in apitype.RenewRequest) (*apitype.Identity, error) {
@@ -70,15 +71,15 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	if err != nil {
 		return nil, err
 	}
-	set, err := e.Authority.Set(ctx)
-	if err != nil {
-		return nil, err
-	}
 	m, release, err := e.metAgent(ctx, tenant, agentID)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	set, err := e.Authority.Set(ctx) // under the lock, see LiveLeaves
+	if err != nil {
+		return nil, err
+	}
 	if m.ended() {
 		return nil, apitype.Errorf(apitype.AgentRevoked, "the agent was revoked")
 	}
@@ -93,6 +94,9 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	}
 	if !next.Leaf.NotAfter.After(now) {
 		return nil, apitype.Errorf(apitype.CertificateExpired, "the presented certificate expired at %s", formatTime(next.Leaf.NotAfter))
+	}
+	if !set.Trusts(next.Leaf.IssuerID) { // retiring it by force has locked the agent out
+		return nil, apitype.Errorf(apitype.CertificateUntrusted, "the issuer of the presented certificate was retired")
 	}
 	key, keyOrigin, err := e.renewalKey(ctx, cfg, &next, r)
 	if err != nil {
