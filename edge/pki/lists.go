@@ -223,7 +223,8 @@ func (l *lists) date(n *list, nextUpdate time.Time) error {
 		return errors.New("pki: the list's next update is not after its making")
 	}
 	n.expires = n.confirmed.Add(life)
-	n.refresh = n.confirmed.Add(max(life/2-rand.N(life/20+1), leastGap)) // edges that started together do not ask together
+	// A little after the half, since that is when the engine signs the next one; and not all edges together.
+	n.refresh = n.confirmed.Add(max(life/2+rand.N(life/20+1), leastGap))
 	return nil
 }
 

@@ -105,7 +105,7 @@ func (e *engine) CRL(_ context.Context, in apitype.CRLRequest) (*apitype.CRL, er
 	if e.fail != nil {
 		return nil, e.fail
 	}
-	if e.made.IsZero() || e.now().Sub(e.made) >= life/3 {
+	if e.made.IsZero() || e.now().Sub(e.made) >= life/2 {
 		e.number++
 		e.made = e.now()
 	}
