@@ -29,7 +29,6 @@ const (
 	answerTime   = 10 * time.Second // that Vault has for one try
 	crlTime      = 30 * time.Second // a list of 100,000 certificates has megabytes
 	ocspTime     = 5 * time.Second
-	ocspTotal    = 8 * time.Second // clients of OCSP wait no longer
 	redeemTotal  = 30 * time.Second
 	maxTries     = 100 // of a redemption; redeemTotal ends it long before
 	faultTries   = 3   // of a call that the engine itself calls a fault of its own
@@ -53,7 +52,6 @@ func newOperations(bootstrap, pools, questions, renewals, control *slots) operat
 		crl:  once("crl", crlTime), ocsp: once("ocsp", ocspTime), renew: once("renew", answerTime),
 	}
 	ops.pool.slots, ops.ocsp.slots = pools, questions
-	ops.ocsp.total = ocspTotal
 	// A check changes nothing, so a connection that broke in an idle moment need not become an agent's problem.
 	ops.check.slots, ops.check.tries = bootstrap, 2
 	ops.redeem.slots, ops.redeem.tries, ops.redeem.total, ops.redeem.changes = bootstrap, maxTries, redeemTotal, true

@@ -241,7 +241,7 @@ func TestAStormOfTokensDoesNotStarveSync(t *testing.T) {
 	}
 }
 
-func TestPoolsAndBootstrapDoNotStarveEachOther(t *testing.T) {
+func TestPoolsQuestionsAndBootstrapDoNotStarveEachOther(t *testing.T) {
 	isCheck := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/redeem/check") }
 	isPool := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pools/ci/admin/issue") }
 	check := func(g *Gate) error {
@@ -252,12 +252,19 @@ func TestPoolsAndBootstrapDoNotStarveEachOther(t *testing.T) {
 		_, err := g.IssueWithSecret(context.Background(), "ci", apitype.PoolAdminIssueRequest{})
 		return err
 	}
+	isQuestion := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/edge/ocsp") }
+	ask := func(g *Gate) error {
+		_, err := g.OCSP(context.Background(), apitype.OCSPRequest{})
+		return err
+	}
 	for name, c := range map[string]struct {
 		stuck        func(*http.Request) bool
+		room         int // of those that are with Vault, or wait
 		flood, other func(*Gate) error
 	}{
-		"a flood at the pools": {isPool, issue, check},
-		"a storm of tokens":    {isCheck, check, issue},
+		"a flood at the pools": {isPool, poolSlots + poolQueue, issue, check},
+		"a storm of tokens":    {isCheck, poolSlots + poolQueue, check, ask},
+		"a flood of questions": {isQuestion, questionSlots + questionQueue, ask, issue},
 	} {
 		t.Run(name, func(t *testing.T) {
 			free := make(chan struct{})
@@ -267,12 +274,12 @@ func TestPoolsAndBootstrapDoNotStarveEachOther(t *testing.T) {
 				}
 				say(http.StatusOK, `{"data":{"revision":"e.1","full":true}}`)(w, r)
 			})
-			const all, home = 2 * (poolSlots + poolQueue), poolSlots + poolQueue
+			all, home := 2*c.room, c.room
 			codes := make(chan apitype.Code, all)
 			for range all {
 				go func() { codes <- apitype.CodeOf(c.flood(g)) }()
 			}
-			for range home { // the others are with Vault, or wait
+			for range home {
 				if code := <-codes; code != apitype.VaultUnavailable {
 					t.Errorf("code %q", code)
 				}
@@ -282,6 +289,9 @@ func TestPoolsAndBootstrapDoNotStarveEachOther(t *testing.T) {
 			}
 			if err := g.try(t.Context()); err != nil {
 				t.Errorf("sync: %v", err)
+			}
+			if _, err := g.CRL(t.Context(), apitype.CRLRequest{}); err != nil {
+				t.Errorf("a list: %v", err)
 			}
 			if !g.Status().Up {
 				t.Error("a full queue counts as Vault being away")
