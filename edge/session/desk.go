@@ -58,6 +58,8 @@ type Options struct {
 	Trust    Trust
 	// ServerRoots answers the PEM that verifies this edge's server certificate, empty for the system's roots.
 	ServerRoots func() (string, error)
+	// IssuerRoots says that these are the engine's issuers, and that of the offered leaf has to be among them.
+	IssuerRoots bool
 	Advertise   string // overrides the endpoint of the settings
 	Tenant      string // when set, only agents and tokens of this tenant are served
 	Name        string

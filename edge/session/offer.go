@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ampora/ampora/edge/trust"
@@ -36,7 +37,7 @@ func (d *Desk) blankOffer(s *trust.Snapshot, t Transport) (*Offer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Offer{Endpoint: address, ServerRoots: roots, Heartbeat: heartbeat(s)}, nil
+	return &Offer{Endpoint: address, ServerRoots: roots, Heartbeat: heartbeat(s), issuerRoots: d.IssuerRoots}, nil
 }
 
 // fill puts the certificate in, and the key when the engine was asked to make it.
@@ -45,6 +46,11 @@ func (o *Offer) fill(id *apitype.Identity, serverKey bool) error {
 		return errors.New("the engine made a key and did not send it")
 	}
 	o.Certificate, o.PrivateKey = id.Certificate, id.PrivateKey
+	// The engine may have signed with an issuer that has not reached this edge's snapshot yet. Edges will have their own
+	// certificates from it one day, and this may be the last offer until then.
+	if o.issuerRoots && o.ServerRoots != "" && !strings.Contains(o.ServerRoots, id.IssuingCA) {
+		o.ServerRoots += id.IssuingCA
+	}
 	der := []byte(id.Certificate)
 	if block, _ := pem.Decode(der); block != nil {
 		der = block.Bytes

@@ -477,6 +477,24 @@ func TestWhenVaultIsAwayRenewalsArePutOff(t *testing.T) {
 	})
 }
 
+func TestVaultAwayCostsNoKeys(t *testing.T) {
+	inFleet(t, func(t *testing.T, w *fleet) {
+		w.origin = "server"
+		w.refuseWith(apitype.Errorf(apitype.OutcomeUnknown, ""))
+		m, l := w.desk.mustAdmit(t, w.hourLeaf(uuid.NewString(), 1), WebSocket)
+		m.Message(t.Context(), takes(uuid.NewString()))
+		time.Sleep(55 * time.Minute)
+		if n := len(w.asked()); n <= keyBurst {
+			t.Fatalf("asked %d times: the test shows nothing", n)
+		}
+		w.refuseWith(nil)
+		time.Sleep(3 * time.Minute)
+		if len(l.offers()) == 0 {
+			t.Error("no offer when Vault was back")
+		}
+	})
+}
+
 func TestTheNewestSessionGetsTheOffer(t *testing.T) {
 	inFleet(t, func(t *testing.T, w *fleet) {
 		id := uuid.NewString()

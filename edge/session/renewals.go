@@ -35,7 +35,7 @@ func (d *Desk) attend(ctx context.Context, now time.Time) {
 		at := m.wake.Load()
 		return at != 0 && at <= now.Unix()
 	})
-	if len(due) == 0 {
+	if len(due) == 0 || d.draining.Load() {
 		return
 	}
 	away := d.renewals.away(now)

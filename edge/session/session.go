@@ -96,6 +96,8 @@ type Offer struct {
 	// ServerRoots verify this edge's server certificate, as PEM. Empty means the system's roots.
 	ServerRoots string
 	Heartbeat   time.Duration // never zero: that would switch heartbeats off
+
+	issuerRoots bool // as in Options
 }
 
 // Close codes of RFC 6455 section 7.4.1 that sessions end with.

@@ -1,0 +1,51 @@
+package session
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/ampora/ampora/plugin/identity"
+)
+
+const (
+	leastPause = 5 * time.Second // between two offers to one agent
+	maxTries   = 10              // that make a pause longer
+)
+
+// issuedAt is when a leaf was signed. Its own dates tell, but for a leaf of an issuer that was minutes old.
+func issuedAt(notBefore, notAfter time.Time) time.Time {
+	if at := notBefore.Add(identity.Backdate); at.Before(notAfter) {
+		return at
+	}
+	return notBefore
+}
+
+// renewalDue is when the edge gives an agent the next leaf: from two thirds of a leaf's life on, spread over the 15 % after
+// that, so that agents which enrolled together do not renew together. The serial says where in that span: every edge, and
+// the same one after a restart, comes to the same moment.
+func renewalDue(serial identity.Serial, issued, notAfter time.Time) time.Time {
+	life := notAfter.Sub(issued)
+	sum := sha256.Sum256(serial[:])
+	share := float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
+	return issued.Add(life*2/3 + time.Duration(share*0.15*float64(life)))
+}
+
+// due is renewalDue for this session. What a poll is to carry must be there before it.
+func (m *member) due() int64 {
+	at := renewalDue(m.serial, time.Unix(m.issued, 0), time.Unix(m.notAfter, 0))
+	if m.transport == HTTP {
+		at = at.Add(-heartbeat(m.desk.Trust.Current()))
+	}
+	return at.Unix()
+}
+
+// pause is how long an agent is left alone that has not come back with what it was offered: longer each time, but always so
+// that some more offers fit into the rest of the leaf's life. Called under the lock.
+func (m *member) pause(now time.Time) time.Duration {
+	flight := m.desk.Timing.Flight
+	life := time.Duration(m.notAfter-m.issued) * time.Second
+	left := time.Unix(m.notAfter, 0).Sub(now)
+	wait := min(flight<<min(m.tries, maxTries), max(flight, life/40), left/3)
+	return max(wait, leastPause)
+}
