@@ -72,7 +72,7 @@ func New(o Options) (*Edge, error) {
 	refusals := refused.New()
 	e.feed = trust.NewFeed(e.gate, o.Logger.Named("sync"))
 	e.desk = session.NewDesk(session.Options{
-		Issuer: e.gate, Reporter: e.gate, Trust: e.feed, ServerRoots: e.serverRoots,
+		Issuer: e.gate, Reporter: e.gate, Trust: e.feed, ServerRoots: e.serverRoots, IssuerRoots: o.TLSCert == "",
 		Advertise: o.Advertise, Tenant: o.Tenant, Name: o.Name, Version: Version(), MaxStaleness: o.MaxStaleness,
 		Metrics: e.metrics, Logger: o.Logger.Named("session"), Timing: o.Timing, Refused: refusals,
 	})
