@@ -90,6 +90,10 @@ type SessionReport struct {
 	DisplayName  string `json:"display_name,omitempty"`
 	Capabilities uint64 `json:"capabilities,omitempty"`
 	HasState     bool   `json:"has_state,omitempty"` // Description, DisplayName and Capabilities are meant
+	// Since is when the session began, Unix seconds by the edge's clock; with the edge's name it tells sessions apart.
+	Since int64 `json:"since,omitempty"`
+	// Shared says that another session of the same leaf is live on this edge.
+	Shared bool `json:"shared,omitempty"`
 	// Applied is the fingerprint of the leaf whose offer the agent says it has applied, for good.
 	Applied string `json:"applied,omitempty"`
 }

@@ -45,6 +45,7 @@ type Enroller struct {
 	once    sync.Once
 	alone   *together.Writes[single] // see singles
 	batches batches
+	lives   sightings
 	tallies tallies
 	swept   atomic.Bool // see Sweep
 

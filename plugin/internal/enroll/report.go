@@ -64,6 +64,9 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 		}
 		answer.Leaf = apitype.LeafCurrent // the one that it replaces as well, for this once: nobody has copied it
 	}
+	if row, err = e.seenTwice(ctx, origin, row, edge, serial, in); err != nil {
+		return answer, err
+	}
 	next := *row
 	dirty := e.Now().Sub(row.LastSeen) >= lastSeenStep
 	if answer.Leaf == apitype.LeafNext && row.NextSeen.IsZero() {

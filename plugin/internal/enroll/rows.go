@@ -137,6 +137,7 @@ type agentRow struct {
 
 	StateHash   string    `json:"state_hash,omitempty"`   // of description, display name and capabilities as the agent last told them
 	SuspectedAt uint32    `json:"suspected_at,omitempty"` // generation at which a replaced leaf came back
+	SharedAt    uint32    `json:"shared_at,omitempty"`    // generation that was in use twice at a time
 	LastSeen    time.Time `json:"last_seen,omitzero"`
 	Edge        string    `json:"edge,omitempty"`
 
