@@ -54,7 +54,7 @@ func splitProof(field []byte) (csr, proof string) {
 	}
 	block, rest := pem.Decode(field[begin:])
 	if block == nil || block.Type != identity.ProofBlock || len(block.Headers) != 0 || len(block.Bytes) == 0 ||
-		len(bytes.TrimSpace(rest)) != 0 || bytes.Count(field, proofBegin) != 1 {
+		len(bytes.TrimSpace(field[:begin])) == 0 || len(bytes.TrimSpace(rest)) != 0 || bytes.Count(field, proofBegin) != 1 {
 		return string(field), ""
 	}
 	return string(field[:begin]), base64.StdEncoding.EncodeToString(block.Bytes)

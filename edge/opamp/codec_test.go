@@ -137,7 +137,7 @@ func TestTheProofStandsBehindTheCSR(t *testing.T) {
 		"a CSR and a proof":      {csr + aProof, csr, "cHJvb2Y="},
 		"with white space":       {csr + "\n \n" + aProof + "\n\n", csr + "\n \n", "cHJvb2Y="},
 		"with Windows' lines":    {strings.ReplaceAll(csr+aProof, "\n", "\r\n"), strings.ReplaceAll(csr, "\n", "\r\n"), "cHJvb2Y="},
-		"a proof alone":          {aProof, "", "cHJvb2Y="},
+		"a proof alone":          {aProof, aProof, ""},
 		"two proofs":             {csr + aProof + aProof, csr + aProof + aProof, ""},
 		"something behind it":    {csr + aProof + "x", csr + aProof + "x", ""},
 		"the proof first":        {aProof + csr, aProof + csr, ""},
