@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/edge/admin"
+	"github.com/ampora/ampora/edge/metrics"
 )
 
 // readiness is what /readyz tells.
@@ -90,5 +91,30 @@ func (e *Edge) registerGauges() error {
 		}
 		return 0
 	})
+	yes := func(is bool) float64 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	add("ready", "1 while known agents can be served, as /readyz says.", func() float64 { return yes(e.readiness().Ready) })
+	add("bootstrap_ready", "1 while bootstrap tokens can be redeemed, as /readyz says.", func() float64 { return yes(e.readiness().Bootstrap.Up) })
+	errs = append(errs, e.metrics.Issuers(e.trusted))
 	return errors.Join(errs...)
+}
+
+// trusted is the issuers of the snapshot. The active one is the first.
+func (e *Edge) trusted() []metrics.Issuer {
+	s := e.feed.Current()
+	if s == nil {
+		return nil
+	}
+	all := make([]metrics.Issuer, len(s.Issuers))
+	for n, issuer := range s.Issuers {
+		all[n] = metrics.Issuer{ID: s.IssuerIDs[n], State: "trusted", NotAfter: issuer.NotAfter}
+	}
+	if len(all) > 0 {
+		all[0].State = "active"
+	}
+	return all
 }

@@ -14,6 +14,7 @@ type Metrics struct {
 	Sessions          *prometheus.GaugeVec   // transport: ws, http; kind: bootstrap, agent
 	Admitted          *prometheus.CounterVec // transport, kind
 	Refusals          *prometheus.CounterVec // code
+	Ended             *prometheus.CounterVec // code
 	Redemptions       *prometheus.CounterVec // key: csr, server
 	Renewals          *prometheus.CounterVec // by: agent, edge; result: offered, failed, refused, put_off
 	LeavesApplied     prometheus.Counter
@@ -59,6 +60,10 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		Refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "refusals_total", Help: "Refusals by code of the error catalogue.",
 		}, []string{"code"}),
+		Ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "sessions_ended_total",
+			Help: "Live sessions that this edge has ended, by code: certificate_revoked, certificate_expired, certificate_untrusted (its issuer was retired), agent_unknown, vault_unavailable (away for too long).",
+		}, []string{"code"}),
 		Redemptions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "redemptions_total", Help: "Bootstrap tokens turned into agents, by who made the key (csr: the agent, server: Vault).",
 		}, []string{"key"}),
@@ -93,6 +98,20 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		m.Refusals.WithLabelValues(string(code))
 		m.PoolRequests.WithLabelValues(string(code))
 	}
+	for _, code := range []apitype.Code{
+		apitype.CertificateRevoked, apitype.CertificateExpired, apitype.CertificateUntrusted, apitype.AgentUnknown, apitype.VaultUnavailable,
+	} {
+		m.Ended.WithLabelValues(string(code))
+	}
+	for _, transport := range []string{"ws", "http"} {
+		for _, kind := range []string{"bootstrap", "agent"} {
+			m.Sessions.WithLabelValues(transport, kind)
+			m.Admitted.WithLabelValues(transport, kind)
+		}
+	}
+	for _, key := range []string{"csr", "server"} {
+		m.Redemptions.WithLabelValues(key)
+	}
 	for _, by := range []string{RenewalByAgent, RenewalByEdge} {
 		for _, result := range []string{RenewalOffered, RenewalFailed, RenewalRefused, RenewalPutOff} {
 			m.Renewals.WithLabelValues(by, result)
@@ -100,7 +119,7 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.Sessions, m.Admitted, m.Refusals, m.Redemptions, m.Renewals, m.LeavesApplied, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
+		m.Sessions, m.Admitted, m.Refusals, m.Ended, m.Redemptions, m.Renewals, m.LeavesApplied, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
 		m.PoolRequests, m.PoolTokens,
 	} {
 		errs = append(errs, registry.Register(c))
