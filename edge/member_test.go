@@ -196,7 +196,7 @@ func TestWhatAnAgentSaysOfItselfReachesItsRow(t *testing.T) {
 }
 
 func TestTwoLiveSessionsOfOneCertificateAreServedAndCounted(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(o *edge.Options) { o.Timing.Rival = time.Second })
 	a := w.enrolled()
 	one, two := a.mustDial(), a.mustDial()
 	for _, c := range []*wire{one, two} {
@@ -209,6 +209,11 @@ func TestTwoLiveSessionsOfOneCertificateAreServedAndCounted(t *testing.T) {
 	if got := w.metric(`ampora_edge_sessions{kind="agent",transport="ws"}`); got != "2" {
 		t.Errorf("sessions: %q", got)
 	}
+	w.eventually("the engine has heard of it once", 20*time.Second, func() bool {
+		one.send(a.message(withDescription("host-1")))
+		page, err := w.vault.Events(t.Context(), apitype.EventsRequest{Action: apitype.ActionCertificateSuspected})
+		return err == nil && len(page.Events) == 1
+	})
 	one.conn.Close()
 	two.conn.Close()
 	w.eventually("both are gone", 5*time.Second, func() bool { return w.metric(`ampora_edge_sessions{kind="agent",transport="ws"}`) == "0" })

@@ -28,6 +28,8 @@ type member struct {
 	transport Transport
 	sibling   *member      // next live session of the same agent; the registry's
 	wake      atomic.Int64 // when attend has something to do, Unix seconds; 0: never
+	rival     atomic.Int64 // when a newer session of the same leaf began, Unix seconds; 0: none has
+	begun     int64        // Unix seconds
 
 	mu          sync.Mutex
 	conn        Conn   // WebSocket only
@@ -51,6 +53,7 @@ type member struct {
 	confirmed   bool    // the engine says that the leaf is the current one
 	fullAsked   bool    // ReportFullState was asked for
 	stateWanted bool    // the engine wants description, name and capabilities
+	shared      bool    // another session of the same leaf is live
 	shutting    bool    // the end has been ordered
 	closed      bool
 }
@@ -88,8 +91,10 @@ func (m *member) Connected(conn Conn) {
 func (m *member) begin() {
 	d := m.desk
 	d.Metrics.Sessions.WithLabelValues(string(m.transport), string(KindAgent)).Inc()
+	m.begun = time.Now().Unix()
 	if others := d.live.add(m); others > 0 {
 		d.Metrics.DuplicateSessions.Inc()
+		m.rivals()
 		if others == 1 { // it tells little that a third one came, too
 			d.Logger.Info("a second live session of one certificate", m.LogFields()...)
 		}
@@ -209,6 +214,7 @@ func (m *member) note(msg *Message) (first, open bool) {
 		m.queueReport(nil)
 	}
 	m.heard(msg.Settings)
+	m.outlive()
 	return first, true
 }
 

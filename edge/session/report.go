@@ -46,8 +46,8 @@ func (m *member) queueReport(msg *Message) {
 	r := m.report
 	if r == nil {
 		r = &report{member: m, due: time.Unix(m.reported, 0).Add(reportEvery)}
-		if m.stateWanted || m.applied && !m.confirmed {
-			r.due = time.Time{} // this is an answer to a question, or ends an old leaf
+		if m.stateWanted || m.applied && !m.confirmed || m.shared {
+			r.due = time.Time{} // this is an answer to a question, ends an old leaf, or is bad news
 		}
 		if !m.desk.reports.push(r) {
 			return
@@ -58,6 +58,7 @@ func (m *member) queueReport(msg *Message) {
 		m.desk.reports.hasten(r)
 	}
 	r.state.AgentID, r.state.SerialNumber = m.serial.AgentID(), m.serial.String()
+	r.state.Since, r.state.Shared = m.begun, m.shared
 	r.state.InstanceUID, r.state.StateHash, r.state.SourceIP = m.instanceUID, m.stateHash, text(m.source)
 	if m.applied {
 		r.state.Applied = hex.EncodeToString(m.leaf[:])
