@@ -30,7 +30,11 @@ type Options struct {
 	TrustDomain    string            `placeholder:"NAME" group:"config" help:"Trust domain of the agents' SPIFFE IDs; fixed once there is an issuer."`
 	Endpoint       string            `placeholder:"URL" group:"config" help:"Where agents connect: wss://edge.example.com:4320/v1/opamp."`
 	Config         map[string]string `placeholder:"KEY=VALUE" mapsep:"none" group:"config" help:"Another field of the configuration; may be repeated. '@FILE' as value reads a file."`
-	NoCA           bool              `name:"no-ca" group:"config" help:"Make no self-signed issuer: you will sign one with ca/intermediate."`
+	NoCA           bool              `name:"no-ca" group:"ca" help:"Make no self-signed issuer: you will sign one with ca/intermediate."`
+	SignWith       string            `placeholder:"PATH" group:"ca" help:"Have Vault's pki engine at this path sign Ampora's CA, in the place of a self-signed one."`
+	IssuerTTL      time.Duration     `name:"issuer-ttl" default:"43800h" group:"ca" help:"How long the CA lives that it signs, cut to what is left of its own."`
+	NewIssuer      bool              `group:"ca" help:"Have it sign the next CA beside the one that there is. It waits as a draft."`
+	Activate       bool              `group:"ca" help:"Let the CA that waits take over."`
 	Tenant         []string          `placeholder:"NAME" group:"policies" help:"Write a policy for the operator of this tenant; may be repeated."`
 	Pool           []string          `placeholder:"NAME" group:"policies" help:"Write a policy for who issues from this pool, of each --tenant where there is one; may be repeated."`
 	Edge           []string          `placeholder:"NAME" group:"edge" help:"Make an AppRole for the edge of this name; may be repeated."`
@@ -134,6 +138,16 @@ func (o *Options) check() error {
 		if !rule.MatchString(name) {
 			return hint.New(fmt.Sprintf("%q is no name for a pool", name), apitype.NameInvalid.Next())
 		}
+	}
+	o.SignWith = strings.Trim(o.SignWith, "/")
+	if o.IssuerTTL == 0 {
+		o.IssuerTTL = defaultIssuerTTL
+	}
+	switch {
+	case o.NoCA && o.SignWith != "":
+		return hint.New("--no-ca and --sign-with exclude each other", "leave --no-ca out to have a CA signed")
+	case o.SignWith == "" && (o.NewIssuer || o.Activate):
+		return hint.New("--new-issuer and --activate are for a CA that a pki engine signs", "name its path with --sign-with")
 	}
 	if o.CredentialsDir != "" && len(o.Edge) == 0 {
 		return hint.New("--edge-credentials-dir needs an edge to write credentials for", "name it with --edge NAME")
