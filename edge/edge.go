@@ -186,9 +186,9 @@ func (e *Edge) start() error {
 	for _, run := range []func(context.Context){e.feed.Run, e.desk.Run, e.certs.Run, e.pki.Run} {
 		running.Go(func() { run(ctx) })
 	}
-	e.serve("agents", listener, agentServer(e.opamp, e.pools, e.pki, e.holder.GetCertificate, o.Logger.Named("http")), true)
+	e.serve("agents", listener, agentServer(o, e.opamp, e.pools, e.pki, e.holder.GetCertificate), true)
 	if plain != nil {
-		e.serve("pki", plain, pkiServer(e.pki, o.Logger.Named("http")), false)
+		e.serve("pki", plain, pkiServer(o, e.pki), false)
 	}
 	e.cleanups.add("sessions", e.drain)
 	return nil

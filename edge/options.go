@@ -48,6 +48,8 @@ type Options struct {
 	MaxStaleness      time.Duration  // age of the last sync up to which new sessions are let in; default DefaultMaxStaleness
 	DrainTimeout      time.Duration  // for Stop; default DefaultDrainTimeout
 	MaxMessageSize    int64          // bytes of one OpAMP message; default DefaultMaxMessageSize
+	HeaderTimeout     time.Duration  // for a TLS handshake, and for the header of a request; default 10 s
+	ReadTimeout       time.Duration  // for a whole request over plain HTTP; default 30 s
 	WriteTimeout      time.Duration  // for a single write to a peer; default 20 s
 	Timing            session.Timing
 
@@ -73,6 +75,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = DefaultDrainTimeout
+	}
+	if o.HeaderTimeout == 0 {
+		o.HeaderTimeout = readHeaderTimeout
+	}
+	if o.ReadTimeout == 0 {
+		o.ReadTimeout = readTimeout
 	}
 	if o.MaxMessageSize == 0 {
 		o.MaxMessageSize = DefaultMaxMessageSize
@@ -124,7 +132,7 @@ func (o Options) validate() error {
 	if o.TLSCert != "" && len(o.SANs) > 0 {
 		refuse("san is for a certificate from Vault; the names of tls-cert are fixed")
 	}
-	for flag, d := range map[string]time.Duration{"max-staleness": o.MaxStaleness, "drain-timeout": o.DrainTimeout} {
+	for flag, d := range map[string]time.Duration{"max-staleness": o.MaxStaleness, "drain-timeout": o.DrainTimeout, "header timeout": o.HeaderTimeout, "read timeout": o.ReadTimeout} {
 		if d < 0 {
 			refuse("%s: must not be negative", flag)
 		}

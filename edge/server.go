@@ -16,7 +16,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// Bounds of the TLS listener. The one on writes is in edge/listen, those of an OpAMP session in edge/session.
+// Bounds of the listeners; the first two are defaults of Options. The one on writes is in edge/listen, those of an OpAMP session
+// in edge/session.
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 30 * time.Second // a whole plain HTTP request
@@ -26,7 +27,8 @@ const (
 )
 
 // agentServer is the http.Server that agents reach.
-func agentServer(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), logger hclog.Logger) *http.Server {
+func agentServer(o Options, h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
+	logger := o.Logger.Named("http")
 	return &http.Server{
 		Handler:     routes(h, pools, known, logger),
 		ConnContext: h.ConnContext,
@@ -37,8 +39,8 @@ func agentServer(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, g
 			// instead of a TLS alert, and a resumed TLS session is judged like a fresh one.
 			ClientAuth: tls.RequestClientCert,
 		},
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
+		ReadHeaderTimeout: o.HeaderTimeout,
+		ReadTimeout:       o.ReadTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
@@ -48,7 +50,8 @@ func agentServer(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, g
 
 // pkiServer is the http.Server for the URLs in certificates, which are plain HTTP: whoever checks a certificate cannot be
 // asked to check another one first.
-func pkiServer(known *pki.Handler, logger hclog.Logger) *http.Server {
+func pkiServer(o Options, known *pki.Handler) *http.Server {
+	logger := o.Logger.Named("http")
 	return &http.Server{
 		Handler: guarded(logger, func(w http.ResponseWriter, r *http.Request) {
 			if !pki.Serves(r.URL.Path) {
@@ -57,7 +60,7 @@ func pkiServer(known *pki.Handler, logger hclog.Logger) *http.Server {
 			}
 			known.ServeHTTP(w, r)
 		}),
-		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: o.HeaderTimeout, ReadTimeout: o.ReadTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: debugLog(logger),
 	}
 }
