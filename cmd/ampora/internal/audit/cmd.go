@@ -8,37 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ampora/ampora/cmd/ampora/internal/console"
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
-	"github.com/ampora/ampora/cmd/ampora/internal/vaultenv"
-	"github.com/ampora/ampora/plugin/client"
 )
 
 // Cmd is "ampora audit".
 type Cmd struct {
 	Events EventsCmd `cmd:"" default:"withargs" help:"Show events, the newest first. This is what 'ampora audit' does without a further word."`
 	Leak   LeakCmd   `cmd:"" help:"Which agents redeemed tokens of a pool, or one token, in a window: ready to be revoked."`
-}
-
-// where is the engine that is asked.
-type where struct {
-	Mount          string `default:"ampora" placeholder:"PATH" help:"Where the engine is mounted."`
-	Tenant         string `placeholder:"NAME" help:"Ask below tenants/NAME/, for who may see that tenant alone."`
-	VaultTokenFile string `placeholder:"FILE" help:"File with the Vault token. Default: VAULT_TOKEN, then what 'vault login' left."`
-}
-
-func (w where) mount() string { return strings.Trim(w.Mount, "/") }
-
-func (w where) client(con *console.Console) (*client.Client, error) {
-	v, err := vaultenv.New(con, w.VaultTokenFile)
-	if err != nil {
-		return nil, err
-	}
-	engine, err := client.New(v, w.mount())
-	if err != nil {
-		return nil, err
-	}
-	return engine.ForTenant(w.Tenant), nil
 }
 
 // window is a span of time.

@@ -17,18 +17,18 @@ const pageSize = 1000
 
 // EventsCmd is "ampora audit events".
 type EventsCmd struct {
-	Action     string        `placeholder:"NAME" help:"Only this action, like Token.Redeemed."`
-	EntityType string        `placeholder:"TYPE" help:"Only about a token, pool, certificate, agent, group, configuration, issuer, config or source."`
-	EntityID   string        `name:"entity-id" placeholder:"ID" help:"Only about the one of this id."`
-	Agent      string        `placeholder:"ID" help:"Only what concerns this agent."`
-	Pool       string        `placeholder:"NAME" help:"Only what concerns this pool, by name or id."`
-	SourceIP   string        `name:"source-ip" placeholder:"IP" help:"Only from this address."`
-	Limit      int           `default:"100" help:"At most so many, the newest; 0 for all. With --follow: so many of before, unless --since says which."`
-	JSON       bool          `name:"json" help:"One event of the API on each line."`
-	Follow     bool          `short:"f" help:"Go on with new events as they come, the newest last, until interrupted."`
-	Interval   time.Duration `default:"2s" hidden:""`
-	window     `embed:""`
-	where      `embed:""`
+	Action          string        `placeholder:"NAME" help:"Only this action, like Token.Redeemed."`
+	EntityType      string        `placeholder:"TYPE" help:"Only about a token, pool, certificate, agent, group, configuration, issuer, config or source."`
+	EntityID        string        `name:"entity-id" placeholder:"ID" help:"Only about the one of this id."`
+	Agent           string        `placeholder:"ID" help:"Only what concerns this agent."`
+	Pool            string        `placeholder:"NAME" help:"Only what concerns this pool, by name or id."`
+	SourceIP        string        `name:"source-ip" placeholder:"IP" help:"Only from this address."`
+	Limit           int           `default:"100" help:"At most so many, the newest; 0 for all. With --follow: so many of before, unless --since says which."`
+	JSON            bool          `name:"json" help:"One event of the API on each line."`
+	Follow          bool          `short:"f" help:"Go on with new events as they come, the newest last, until interrupted."`
+	Interval        time.Duration `default:"2s" hidden:""`
+	window          `embed:""`
+	vaultenv.Engine `embed:""`
 }
 
 // Run shows events.
@@ -43,7 +43,7 @@ func (c *EventsCmd) Run(ctx context.Context, con *console.Console) error {
 	if err != nil {
 		return err
 	}
-	engine, err := c.client(con)
+	engine, err := c.Client(con)
 	if err != nil {
 		return err
 	}

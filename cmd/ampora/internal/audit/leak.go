@@ -19,12 +19,12 @@ import (
 
 // LeakCmd is "ampora audit leak".
 type LeakCmd struct {
-	Pool   string   `placeholder:"NAME" help:"The pool that the tokens came from, by name or id."`
-	Token  []string `placeholder:"ID" help:"One token, by its id; may be repeated. 'ampora inspect' tells a token's id."`
-	Device string   `placeholder:"FILE" type:"path" help:"Answer from the file of Vault's audit device, without asking Vault."`
-	JSON   bool     `name:"json" help:"Answer in JSON."`
-	window `embed:""`
-	where  `embed:""`
+	Pool            string   `placeholder:"NAME" help:"The pool that the tokens came from, by name or id."`
+	Token           []string `placeholder:"ID" help:"One token, by its id; may be repeated. 'ampora inspect' tells a token's id."`
+	Device          string   `placeholder:"FILE" type:"path" help:"Answer from the file of Vault's audit device, without asking Vault."`
+	JSON            bool     `name:"json" help:"Answer in JSON."`
+	window          `embed:""`
+	vaultenv.Engine `embed:""`
 }
 
 // States of a leaked agent's certificate.
@@ -85,12 +85,12 @@ func (c *LeakCmd) Run(ctx context.Context, con *console.Console) error {
 	slices.SortStableFunc(r.Agents, func(a, b *leaked) int { return cmp.Compare(a.RedeemedAt, b.RedeemedAt) })
 	for _, a := range r.Agents {
 		if _, err := uuid.Parse(a.AgentID); err == nil && (a.Certificate == stateActive || a.Certificate == stateUnknown) {
-			a.Revoke = fmt.Sprintf("vault write %s/%s/%s/revoke reason=keyCompromise", c.mount(), apitype.Scoped(c.Tenant, apitype.PathAgents), a.AgentID)
+			a.Revoke = fmt.Sprintf("vault write %s/%s/%s/revoke reason=keyCompromise", c.MountPath(), apitype.Scoped(c.Tenant, apitype.PathAgents), a.AgentID)
 		}
 	}
 	for p := range r.pools {
 		if nameLike(p.name) && nameLike(p.tenant) {
-			r.End = append(r.End, fmt.Sprintf("vault write -f %s/%s/%s/revoke", c.mount(), apitype.Scoped(p.tenant, apitype.PathPools), p.name))
+			r.End = append(r.End, fmt.Sprintf("vault write -f %s/%s/%s/revoke", c.MountPath(), apitype.Scoped(p.tenant, apitype.PathPools), p.name))
 		}
 	}
 	slices.Sort(r.End)
@@ -112,7 +112,7 @@ func (c *LeakCmd) review(ctx context.Context, con *console.Console, since, until
 	if c.Device != "" {
 		return c.fromDevice(con, since, until)
 	}
-	engine, err := c.client(con)
+	engine, err := c.Client(con)
 	if err != nil {
 		return nil, err
 	}

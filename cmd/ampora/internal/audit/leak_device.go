@@ -95,7 +95,7 @@ func (d *device) read(in io.Reader) error {
 
 // take understands a line about something that happened.
 func (d *device) take(l line) {
-	path, ours := strings.CutPrefix(l.Request.Path, d.cmd.mount()+"/")
+	path, ours := strings.CutPrefix(l.Request.Path, d.cmd.MountPath()+"/")
 	if !ours {
 		return
 	}

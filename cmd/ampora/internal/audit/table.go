@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 
+	"github.com/ampora/ampora/cmd/ampora/internal/console"
 	"github.com/ampora/ampora/plugin/apitype"
 )
 
@@ -86,14 +86,6 @@ func value(v any) string {
 	return fmt.Sprint(v)
 }
 
-// plain keeps what others have written from moving the cursor, or worse, of whoever reads it.
-func plain(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsGraphic(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, text)
-}
+func plain(text string) string { return console.Plain(text) }
 
 func oneLine(err error) string { return plain(strings.Join(strings.Fields(err.Error()), " ")) }

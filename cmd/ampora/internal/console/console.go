@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
+	"unicode"
 
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
 )
@@ -33,6 +35,27 @@ func (c *Console) Interactive() bool {
 	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// Colour reports whether the result goes to a terminal that shows colours, and whether its user has not said otherwise
+// (no-color.org).
+func (c *Console) Colour() bool {
+	f, ok := c.Out.(*os.File)
+	if !ok || c.Getenv("NO_COLOR") != "" || c.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// Plain keeps what others have written from moving the cursor, or worse, of whoever reads it.
+func Plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, text)
 }
 
 // ReadInput reads a file, or the standard input when name is "-". It refuses more than limit bytes.
