@@ -3,6 +3,7 @@ package metrics
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,11 @@ const (
 	RenewalRefused = "refused"
 	RenewalPutOff  = "put_off"
 )
+
+// endings are why an edge ends live sessions.
+var endings = []apitype.Code{
+	apitype.CertificateRevoked, apitype.CertificateExpired, apitype.CertificateUntrusted, apitype.AgentUnknown, apitype.VaultUnavailable, apitype.Internal,
+}
 
 // New makes the metrics and registers them. It fails when the registry holds them already.
 func New(registry prometheus.Registerer) (*Metrics, error) {
@@ -98,9 +104,7 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		m.Refusals.WithLabelValues(string(code))
 		m.PoolRequests.WithLabelValues(string(code))
 	}
-	for _, code := range []apitype.Code{
-		apitype.CertificateRevoked, apitype.CertificateExpired, apitype.CertificateUntrusted, apitype.AgentUnknown, apitype.VaultUnavailable,
-	} {
+	for _, code := range endings {
 		m.Ended.WithLabelValues(string(code))
 	}
 	for _, transport := range []string{"ws", "http"} {
@@ -138,4 +142,12 @@ func (m *Metrics) Refused(code apitype.Code) {
 		code = apitype.Internal
 	}
 	m.Refusals.WithLabelValues(string(code)).Inc()
+}
+
+// SessionEnded counts a live session that the edge has ended. A code of which that is not expected counts as internal.
+func (m *Metrics) SessionEnded(code apitype.Code) {
+	if !slices.Contains(endings, code) {
+		code = apitype.Internal
+	}
+	m.Ended.WithLabelValues(string(code)).Inc()
 }

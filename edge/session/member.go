@@ -129,6 +129,7 @@ func (m *member) shut(code apitype.Code) {
 		return
 	}
 	m.desk.Metrics.Refused(code)
+	m.desk.Metrics.SessionEnded(code)
 	m.desk.Logger.Info("session ended", append(m.LogFields(), "code", code)...)
 	if m.transport == HTTP {
 		m.desk.polls.forget(m)
