@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -90,6 +91,41 @@ func TestManyRevocationsAreFoldedAndNoneIsLost(t *testing.T) {
 			t.Fatal("a revocation was lost")
 		}
 	}
+}
+
+func TestAHundredThousandRevocationsAreSmall(t *testing.T) {
+	const n, most = 100_000, 20 << 20
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	set := func() []apitype.SyncRevoked {
+		all := make([]apitype.SyncRevoked, n)
+		for i := range all {
+			all[i] = revoked(uuid.NewString(), 1)
+		}
+		return all
+	}
+	before := heap()
+	whole, err := apply(nil, &apitype.SyncResponse{Revision: "a.1", Full: true, Revoked: set()}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The set is kept once, however many snapshots follow it.
+	s := whole
+	for range 3 {
+		if s, err = apply(s, &apitype.SyncResponse{Revoked: []apitype.SyncRevoked{revoked(uuid.NewString(), 1)}}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := heap() - before
+	t.Logf("%.1f MB", float64(took)/1e6)
+	if took > most || s.RevokedCount() != n+3 {
+		t.Errorf("%d revocations take %d bytes", s.RevokedCount(), took)
+	}
+	runtime.KeepAlive(whole)
 }
 
 func TestAnswersThatMakeNoSense(t *testing.T) {
