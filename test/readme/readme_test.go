@@ -23,7 +23,7 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-var pages = []string{"README.md", "edge/README.md", "plugin/README.md", "scripts/README.md"}
+var pages = []string{"README.md", "cmd/README.md", "edge/README.md", "plugin/README.md", "scripts/README.md"}
 
 func TestWhatTheTopPageTellsWorks(t *testing.T) {
 	t.Parallel()
