@@ -1,6 +1,7 @@
 package idfiles
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -52,7 +53,7 @@ func (d *Dir) Settle() (bool, error) {
 		return false, err
 	}
 	list := strings.Fields(string(data))
-	if _, err := os.Stat(filepath.Join(from, Cert)); err == nil {
+	if _, err := os.Stat(filepath.Join(from, Cert)); err == nil && !d.fits(from, list) {
 		// Break the seal: from here to the last move there is no identity to be read half-way.
 		if err := d.remove(Cert); err != nil {
 			return false, err
@@ -78,6 +79,31 @@ func (d *Dir) Settle() (bool, error) {
 		return false, err
 	}
 	return true, syncDir(d.path)
+}
+
+// fits reports whether all that stands in place is what the commit would put there, but for the certificate. Whoever reads
+// the files meanwhile reads the old identity or the new one then.
+func (d *Dir) fits(from string, list []string) bool {
+	for _, name := range names() {
+		if name == Cert {
+			continue
+		}
+		here, err := os.ReadFile(d.File(name))
+		if !slices.Contains(list, name) {
+			if !errors.Is(err, fs.ErrNotExist) {
+				return false
+			}
+			continue
+		}
+		there, gone := os.ReadFile(filepath.Join(from, name))
+		if errors.Is(gone, fs.ErrNotExist) && err == nil {
+			continue // moved already
+		}
+		if err != nil || gone != nil || !bytes.Equal(here, there) {
+			return false
+		}
+	}
+	return true
 }
 
 // place moves one file, or removes the old identity's when the new one has none. A file that is gone from the commit has been

@@ -72,6 +72,46 @@ func TestACrashAtAnyStepLeavesTheOldIdentityOrTheNew(t *testing.T) {
 	}
 }
 
+// TestARenewalOfTheSameKeyNeverLeavesADirectoryWithoutAnIdentity runs one that ends at its n-th change of a file, for every n:
+// whoever reads the files, before anybody settles anything, reads the old identity or the new one.
+func TestARenewalOfTheSameKeyNeverLeavesADirectoryWithoutAnIdentity(t *testing.T) {
+	old := identityFor(t, "agent")
+	fresh := *old
+	fresh.Cert = certificateFor(t, old, "renewed")
+	for n := 1; ; n++ {
+		dir := filepath.Join(t.TempDir(), "id")
+		enrol(t, open(t, dir, nil), old)
+		steps := 0
+		d := open(t, dir, func(string) error {
+			if steps++; steps == n {
+				return errCrash
+			}
+			return nil
+		})
+		err := enrolErr(d, &fresh)
+		d.lock.Close()
+		d.lock = nil
+		if err != nil && !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+		got, readErr := (&Dir{path: dir}).Current()
+		if readErr != nil || !same(got, old) && !same(got, &fresh) {
+			t.Fatalf("step %d: %v", n, readErr)
+		}
+		if err == nil {
+			if n < 12 || !same(got, &fresh) {
+				t.Fatalf("after %d steps it is not the new one", n)
+			}
+			return
+		}
+		d = open(t, dir, nil)
+		if _, err := d.Settle(); err != nil {
+			t.Fatalf("step %d: settling: %v", n, err)
+		}
+		enrol(t, d, &fresh)
+	}
+}
+
 // checkSeal holds that wherever the certificate stands, before anybody settles anything, all other files fit it.
 func checkSeal(t *testing.T, n int, dir string, before, fresh *Identity) {
 	t.Helper()
@@ -198,18 +238,32 @@ func identityFor(t *testing.T, name string) *Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := &Identity{
+		Key:      pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+		Endpoint: "wss://" + name + ":4320/v1/opamp", InstanceUID: name,
+	}
+	id.Cert = certificateFor(t, id, name)
+	id.CA = id.Cert
+	return id
+}
+
+// certificateFor is one more for the key of id.
+func certificateFor(t *testing.T, id *Identity, name string) []byte {
+	t.Helper()
+	block, _ := pem.Decode(id.Key)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := parsed.(*ecdsa.PrivateKey) // identityFor has made it
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return &Identity{
-		Cert: cert, Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), CA: cert,
-		Endpoint: "wss://" + name + ":4320/v1/opamp", InstanceUID: name,
-	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

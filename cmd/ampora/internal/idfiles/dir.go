@@ -14,7 +14,11 @@
 //	DIR/.commit/       an enrolment that was verified; renaming .enroll to .commit is the commit. What is in it is moved into
 //	                   place by whoever finds it.
 //
-// Files have mode 0600, directories 0700. Everything is synced before the step that builds on it.
+// A renewal goes the same way. When nothing but the certificate changes, it takes the old one's place in one step, without the
+// seal being broken.
+//
+// Files have mode 0600, directories 0700; what root makes belongs to whom DIR belongs. Everything is synced before the step
+// that builds on it.
 package idfiles
 
 import (
@@ -38,6 +42,7 @@ const (
 	commitDir     = ".commit"
 	manifest      = "manifest"
 	tokenID       = "token_id"
+	offerHash     = "offer_hash"
 	destination   = "asked_endpoint"
 	fileMode      = 0o600
 	directoryMode = 0o700
@@ -57,8 +62,8 @@ type Dir struct {
 	step func(what string) error
 }
 
-// ErrBusy means that another process is enrolling into the directory.
-var ErrBusy = errors.New("another run is enrolling into this directory")
+// ErrBusy means that another process is at work in the directory.
+var ErrBusy = errors.New("another run is at work in this directory")
 
 // Open makes the directory if need be, and takes hold of it. Close lets go.
 func Open(path string) (*Dir, error) {

@@ -18,6 +18,7 @@ type Identity struct {
 	CA          []byte // PEM; empty for the system's roots
 	Endpoint    string
 	InstanceUID string
+	Offer       []byte // hash of the offer that it came with; only of one that is not in place yet, and may be empty
 }
 
 // ErrNone means that there is no identity.

@@ -24,6 +24,19 @@ func lockDir(path string) (*os.File, error) {
 	return f, nil
 }
 
+// own gives what root has made to whom dir belongs: that is who will read it.
+func own(path, dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 || owner.Uid == 0 {
+		return nil
+	}
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+}
+
 // syncDir makes the directory's entries durable.
 func syncDir(path string) error {
 	f, err := os.Open(path)

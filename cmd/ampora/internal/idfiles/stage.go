@@ -8,13 +8,21 @@ import (
 	"strings"
 )
 
-// Pending is an enrolment that was begun: the key is stored, the token may be spent.
+// Pending is an enrolment that was begun: the key is stored, the token may be spent. Or a renewal.
 type Pending struct {
 	Key         []byte // PEM, PKCS #8
-	TokenID     string // public id of the token that was, or is about to be, spent
+	TokenID     string // public id of the token that was, or is about to be, spent; RenewalOf a certificate
 	Endpoint    string // that was asked
 	InstanceUID string
 }
+
+// RenewalOf stands in the place of a token's id when the certificate with this serial number is being renewed.
+func RenewalOf(serial string) string { return renewal + serial }
+
+// Renewal reports whether it is a renewal, and no enrolment.
+func (p *Pending) Renewal() bool { return strings.HasPrefix(p.TokenID, renewal) }
+
+const renewal = "renewal of "
 
 // Pending reads an enrolment that an earlier run began; nil when there is none.
 func (d *Dir) Pending() (*Pending, error) {
@@ -53,7 +61,7 @@ func (d *Dir) Begin(p Pending) error {
 	if err := d.at("mkdir stage"); err != nil {
 		return err
 	}
-	if err := os.Mkdir(d.File(stageDir), directoryMode); err != nil {
+	if err := errors.Join(os.Mkdir(d.File(stageDir), directoryMode), own(d.File(stageDir), d.path)); err != nil {
 		return err
 	}
 	for _, f := range []struct {
@@ -81,6 +89,9 @@ func (d *Dir) Answer(id Identity, settings map[string][]byte) error {
 	for name, data := range settings {
 		files[name] = data
 	}
+	if err := d.write(offerHash, id.Offer); err != nil {
+		return err
+	}
 	// Cert last: Answered takes it for the sign that all is there.
 	for _, name := range names() {
 		if data, ok := files[name]; ok {
@@ -104,6 +115,10 @@ func (d *Dir) Answered() (*Identity, error) {
 	if err != nil {
 		return nil, nil // an answer that was half written when the run ended is no answer
 	}
+	id.Offer, err = os.ReadFile(filepath.Join(d.path, stageDir, offerHash))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	return id, nil
 }
 
@@ -126,7 +141,7 @@ func (d *Dir) write(name string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, own(f.Name(), d.path), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := d.at("name " + name); err != nil {
