@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	leastPause = 5 * time.Second // between two offers to one agent
-	maxTries   = 10              // that make a pause longer
+	leastPause = 10 * time.Second // between two offers to one agent
+	maxTries   = 10               // that make a pause longer
 )
 
 // issuedAt is when a leaf was signed. Its own dates tell, but for a leaf of an issuer that was minutes old.
