@@ -37,6 +37,9 @@ func newMetrics() *metrics {
 		logins:   counter("logins_total", "Logins to Vault by auth method and result.", "auth", "result"),
 		renewals: counter("renewals_total", "Renewals of the Vault token by result.", "result"),
 	}
+	for _, result := range []string{"ok", "failed"} {
+		m.renewals.WithLabelValues(result)
+	}
 	m.all = []prometheus.Collector{m.calls, m.repeats, m.seconds, m.logins, m.renewals}
 	return m
 }
@@ -88,6 +91,7 @@ func (m *metrics) unregister(r prometheus.Registerer) {
 
 func (m *metrics) call(op string, took time.Duration, err error) {
 	m.calls.WithLabelValues(op, outcome(err)).Inc()
+	m.repeats.WithLabelValues(op) // it exists from the first call on, so that a rate can be taken of the first repetition
 	m.seconds.WithLabelValues(op).Observe(took.Seconds())
 }
 
