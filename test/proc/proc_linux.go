@@ -1,6 +1,8 @@
 package proc
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -55,4 +57,31 @@ func readStat(path string) (p Process, parent int, ok bool) {
 	p.Exe, _ = os.Readlink(filepath.Join(filepath.Dir(path), "exe"))
 	p.Exe = strings.TrimSuffix(p.Exe, " (deleted)")
 	return p, parent, true
+}
+
+// Dialled tells which of the processes has opened a connection over IPv4 that we have accepted.
+func Dialled(conn net.Conn, pids []int) (pid int, ok bool) {
+	theirs, ok1 := conn.RemoteAddr().(*net.TCPAddr)
+	ours, ok2 := conn.LocalAddr().(*net.TCPAddr)
+	table, err := os.ReadFile("/proc/net/tcp")
+	if !ok1 || !ok2 || err != nil {
+		return 0, false
+	}
+	// A line is: number, local address, remote address, state, queues, timer, retransmissions, uid, timeout, inode, ...
+	local, remote := fmt.Sprintf(":%04X", theirs.Port), fmt.Sprintf(":%04X", ours.Port)
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) < 10 || !strings.HasSuffix(f[1], local) || !strings.HasSuffix(f[2], remote) {
+			continue
+		}
+		for _, pid := range pids {
+			files, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "fd", "*"))
+			for _, file := range files {
+				if to, err := os.Readlink(file); err == nil && to == "socket:["+f[9]+"]" {
+					return pid, true
+				}
+			}
+		}
+	}
+	return 0, false
 }

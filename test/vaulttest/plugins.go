@@ -25,19 +25,10 @@ const ampora = "vault-plugin-secrets-ampora"
 // RegisterPlugin copies the program into Vault's plugin directory, under a name
 // that carries the version so that several lie side by side, and registers it.
 func (v *Vault) RegisterPlugin(ctx context.Context, kind api.PluginType, name, path, version string) error {
-	command := name
-	if version != "" {
-		command += "_" + version
-	}
-	sum, err := copyProgram(path, filepath.Join(v.PluginDir, command))
+	command, sum, err := v.addProgram(name, path, version)
 	if err != nil {
-		return fmt.Errorf("copy plugin %s: %w", name, err)
+		return err
 	}
-	v.mu.Lock()
-	if !slices.Contains(v.commands[name], command) {
-		v.commands[name] = append(v.commands[name], command)
-	}
-	v.mu.Unlock()
 	err = v.client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
 		Name: name, Type: kind, Command: command, SHA256: sum, Version: version,
 	})
@@ -45,6 +36,23 @@ func (v *Vault) RegisterPlugin(ctx context.Context, kind api.PluginType, name, p
 		return fmt.Errorf("register plugin %s: %w", name, err)
 	}
 	return nil
+}
+
+// addProgram copies a plugin's program into the plugin directory.
+func (v *Vault) addProgram(name, path, version string) (command, sum string, err error) {
+	command = name
+	if version != "" {
+		command += "_" + version
+	}
+	if sum, err = copyProgram(path, filepath.Join(v.PluginDir, command)); err != nil {
+		return "", "", fmt.Errorf("copy plugin %s: %w", name, err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !slices.Contains(v.commands[name], command) {
+		v.commands[name] = append(v.commands[name], command)
+	}
+	return command, sum, nil
 }
 
 // EnableSecrets mounts a secrets engine; an empty version leaves the choice to Vault.
@@ -73,19 +81,10 @@ func (v *Vault) EnableAuth(ctx context.Context, mount, plugin, version string) e
 // reports itself and mounts it at the given path, unless that is empty. It returns
 // the version.
 func (v *Vault) RegisterAmpora(ctx context.Context, mount string) (version string, err error) {
-	path, err := Bin(ampora)
+	path, version, err := amporaProgram(ctx)
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("%s --version: %w", ampora, err)
-	}
-	fields := strings.Fields(string(out))
-	if len(fields) != 2 || fields[0] != ampora || !strings.HasPrefix(fields[1], "v") {
-		return "", fmt.Errorf("%s --version says %q, want its name and a version", ampora, strings.TrimSpace(string(out)))
-	}
-	version = fields[1]
 	if err := v.RegisterPlugin(ctx, api.PluginTypeSecrets, ampora, path, version); err != nil {
 		return "", err
 	}
@@ -93,6 +92,22 @@ func (v *Vault) RegisterAmpora(ctx context.Context, mount string) (version strin
 		return version, nil
 	}
 	return version, v.EnableSecrets(ctx, mount, ampora, version)
+}
+
+// amporaProgram is the program of our own plugin and the version that it reports.
+func amporaProgram(ctx context.Context) (path, version string, err error) {
+	if path, err = Bin(ampora); err != nil {
+		return "", "", err
+	}
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return "", "", fmt.Errorf("%s --version: %w", ampora, err)
+	}
+	fields := strings.Fields(string(out))
+	if len(fields) != 2 || fields[0] != ampora || !strings.HasPrefix(fields[1], "v") {
+		return "", "", fmt.Errorf("%s --version says %q, want its name and a version", ampora, strings.TrimSpace(string(out)))
+	}
+	return path, fields[1], nil
 }
 
 // ReloadPlugin makes Vault start the plugin's processes anew.

@@ -36,6 +36,35 @@ func Start(t testing.TB, opts ...Option) *Vault {
 	return v
 }
 
+// StartCluster runs a cluster of three for the length of a test, as Start runs a Vault.
+func StartCluster(t testing.TB, opts ...Option) *Cluster {
+	t.Helper()
+	o := Options{Logf: t.Logf}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	c, err := RunCluster(ctx, 3, o)
+	if errors.Is(err, ErrNotBuilt) && !Required() {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, v := range c.Nodes {
+				t.Logf("the end of the log of %s:\n%s", v.node.id, v.logTail(60))
+			}
+		}
+		if err := c.Stop(); err != nil {
+			t.Errorf("stopping the cluster: %v", err)
+		}
+	})
+	return c
+}
+
 // RequireBin returns the path of a built program, or skips the test (under make
 // test: fails it) with a sentence that names the make target.
 func RequireBin(t testing.TB, name string) string {

@@ -1,6 +1,6 @@
 // Package vaulttest runs real Vault servers for tests, demonstrations and
-// benchmarks: one node on integrated Raft storage, initialised, unsealed, with a
-// plugin directory and a file audit device, on loopback.
+// benchmarks: one node on integrated Raft storage, or a Cluster of several,
+// initialised, unsealed, with a plugin directory and a file audit device, on loopback.
 //
 //	v := vaulttest.Start(t)
 //	if _, err := v.RegisterAmpora(ctx, "ampora"); err != nil { ... }
@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +55,8 @@ type Vault struct {
 	PluginDir string // Vault's plugin_directory
 	node      node   // this node's process and files
 	client    *api.Client
+	serves    []int  // what sys/health answers when the node has its place: active, or in a cluster standby
+	auditLog  string // the device is the whole cluster's, so its file is, too
 
 	mu       sync.Mutex
 	commands map[string][]string // plugin name -> files in PluginDir registered for it
@@ -68,6 +71,8 @@ type node struct {
 	options Options
 	tcp     string // API listener, host:port
 	cluster string // cluster listener, host:port
+	// reach makes the address at which the other nodes are told to reach cluster; nil when that is cluster itself.
+	reach func(cluster string) (string, error)
 
 	mu    sync.Mutex // held while the process is started or ended
 	child *proc.Child
@@ -76,6 +81,23 @@ type node struct {
 // Run starts, initialises and unseals a Vault and returns when it is active. The
 // context bounds the start alone; the Vault runs until Stop, or until this process ends.
 func Run(ctx context.Context, o Options) (*Vault, error) {
+	sweep(os.TempDir())
+	v, err := newVault("node-1", o)
+	if err != nil {
+		return nil, err
+	}
+	err = v.begin(ctx)
+	if err == nil {
+		err = v.initialise(ctx)
+	}
+	if err != nil {
+		return nil, v.abandon(err)
+	}
+	return v, nil
+}
+
+// newVault makes a place for a node. Nothing runs yet.
+func newVault(id string, o Options) (*Vault, error) {
 	if o.Binary == "" {
 		binary, err := Bin("vault")
 		if err != nil {
@@ -89,25 +111,27 @@ func Run(ctx context.Context, o Options) (*Vault, error) {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
 	}
-	sweep(os.TempDir())
 	dir, mark, err := makeDir(os.TempDir())
 	if err != nil {
 		return nil, err
 	}
-	v := &Vault{
+	return &Vault{
 		PluginDir: filepath.Join(dir, "plugins"),
-		node:      node{id: "node-1", dir: dir, mark: mark, binary: o.Binary, options: o},
+		node:      node{id: id, dir: dir, mark: mark, binary: o.Binary, options: o},
+		serves:    []int{http.StatusOK},
+		auditLog:  filepath.Join(dir, "audit.log"),
 		commands:  map[string][]string{},
-	}
-	if err := v.begin(ctx); err != nil {
-		tail := v.logTail(30)
-		_ = v.Stop()
-		return nil, fmt.Errorf("vaulttest: %w\n%s", err, tail)
-	}
-	return v, nil
+	}, nil
 }
 
-// begin brings a new node up for the first time.
+// abandon removes a node that did not come up, and tells why with the end of its log.
+func (v *Vault) abandon(why error) error {
+	tail := v.logTail(30)
+	_ = v.Stop()
+	return fmt.Errorf("vaulttest: %w\n%s", why, tail)
+}
+
+// begin brings a new node up for the first time, not initialised.
 func (v *Vault) begin(ctx context.Context) error {
 	for _, sub := range []string{"raft", "plugins", "home"} {
 		if err := os.Mkdir(filepath.Join(v.node.dir, sub), 0o700); err != nil {
@@ -139,9 +163,12 @@ func (v *Vault) begin(ctx context.Context) error {
 		return err
 	}
 
-	if v.client, err = v.newClient(); err != nil {
-		return err
-	}
+	v.client, err = v.newClient()
+	return err
+}
+
+// initialise makes the node the first of a new Vault.
+func (v *Vault) initialise(ctx context.Context) error {
 	init, err := v.client.Sys().InitWithContext(ctx, &api.InitRequest{SecretShares: 1, SecretThreshold: 1})
 	if err != nil {
 		return fmt.Errorf("initialise: %w", err)
@@ -221,7 +248,7 @@ func (v *Vault) Env() []string {
 }
 
 // AuditLog returns the path of the audit device's file.
-func (v *Vault) AuditLog() string { return filepath.Join(v.node.dir, "audit.log") }
+func (v *Vault) AuditLog() string { return v.auditLog }
 
 // ServerLog returns the path of what Vault and its plugins wrote to standard error,
 // over all restarts.
@@ -265,12 +292,12 @@ func (v *Vault) Restart(ctx context.Context) error {
 // Seal seals Vault.
 func (v *Vault) Seal(ctx context.Context) error { return v.client.Sys().SealWithContext(ctx) }
 
-// Unseal unseals Vault and returns when it is active.
+// Unseal unseals Vault and returns when it is active, or in a cluster when it has its place.
 func (v *Vault) Unseal(ctx context.Context) error {
 	if _, err := v.client.Sys().UnsealWithContext(ctx, v.UnsealKey); err != nil {
 		return fmt.Errorf("unseal: %w", err)
 	}
-	if err := v.node.await(ctx, v.client, http.StatusOK); err != nil {
+	if err := v.node.await(ctx, v.client, v.serves...); err != nil {
 		return fmt.Errorf("waiting for Vault to become active: %w", err)
 	}
 	return nil
@@ -301,7 +328,14 @@ func (n *node) start(ctx context.Context) error {
 	if n.child != nil {
 		return errors.New("already running")
 	}
-	config, err := json.MarshalIndent(n.config(), "", "  ")
+	reached := n.cluster
+	if n.reach != nil {
+		var err error
+		if reached, err = n.reach(n.cluster); err != nil {
+			return err
+		}
+	}
+	config, err := json.MarshalIndent(n.config(reached), "", "  ")
 	if err != nil {
 		return err
 	}
@@ -372,14 +406,14 @@ func (n *node) end(s syscall.Signal) {
 	proc.Gone(plugins, 10*time.Second)
 }
 
-// await waits until sys/health answers with the status.
-func (n *node) await(ctx context.Context, client *api.Client, status int) error {
+// await waits until sys/health answers with one of the statuses.
+func (n *node) await(ctx context.Context, client *api.Client, status ...int) error {
 	var last error
 	for {
 		r, err := client.Logical().ReadRawWithContext(ctx, "sys/health")
 		if r != nil {
 			r.Body.Close()
-			if r.StatusCode == status {
+			if slices.Contains(status, r.StatusCode) {
 				return nil
 			}
 			last = fmt.Errorf("sys/health answers %d", r.StatusCode)
@@ -394,8 +428,8 @@ func (n *node) await(ctx context.Context, client *api.Client, status int) error 
 	}
 }
 
-// config is the node's configuration file.
-func (n *node) config() map[string]any {
+// config is the node's configuration file. The other nodes reach it at the given host:port.
+func (n *node) config(reached string) map[string]any {
 	scheme, listener := "http", map[string]any{
 		"address":         n.tcp,
 		"cluster_address": n.cluster,
@@ -408,15 +442,20 @@ func (n *node) config() map[string]any {
 		listener["tls_cert_file"] = filepath.Join(n.dir, "server.pem")
 		listener["tls_key_file"] = filepath.Join(n.dir, "server-key.pem")
 	}
+	raft := map[string]any{
+		"path":                   filepath.Join(n.dir, "raft"),
+		"node_id":                n.id,
+		"performance_multiplier": "1", // elections in about a second instead of five
+	}
+	if n.reach != nil {
+		raft["autopilot_reconcile_interval"] = "1s" // who has joined votes soon; the default is 10 s
+		raft["autopilot_update_interval"] = "1s"
+	}
 	return map[string]any{
-		"storage": map[string]any{"raft": map[string]any{
-			"path":                   filepath.Join(n.dir, "raft"),
-			"node_id":                n.id,
-			"performance_multiplier": "1", // elections in about a second instead of five
-		}},
+		"storage":              map[string]any{"raft": raft},
 		"listener":             []any{map[string]any{"tcp": listener}},
 		"api_addr":             scheme + "://" + n.tcp,
-		"cluster_addr":         "https://" + n.cluster,
+		"cluster_addr":         "https://" + reached,
 		"plugin_directory":     filepath.Join(n.dir, "plugins"),
 		"disable_mlock":        true,
 		"raw_storage_endpoint": n.options.RawStorage,
