@@ -143,6 +143,7 @@ func (w *world) callsOf(tenant string) []call {
 		{"delete an agent", "Agent.Deleted", false, func(ctx context.Context) error { return c.DeleteAgent(ctx, agent.AgentID) }},
 		{"delete one that was not revoked", "Agent.Deleted Certificate.Revoked", false, func(ctx context.Context) error { return c.DeleteAgent(ctx, clone.AgentID) }},
 		{"delete it again", "", false, func(ctx context.Context) error { return c.DeleteAgent(ctx, clone.AgentID) }},
+		{"delete one that was revoked with others", "Agent.Deleted", false, func(ctx context.Context) error { return c.DeleteAgent(ctx, third.AgentID) }},
 		{"issue a token", "Token.Issued", false, func(ctx context.Context) (err error) {
 			lone, err = c.IssueToken(ctx, apitype.TokenIssueRequest{Group: "web"})
 			return err
@@ -181,6 +182,7 @@ func (w *world) callsOf(tenant string) []call {
 func (w *world) callsOfAdmins() []call {
 	c := w.engine
 	var draft *apitype.CAIntermediateResponse
+	var unused *apitype.CAIssuer
 	return []call{
 		{"change the configuration", "Config.Updated", false, func(ctx context.Context) error {
 			return c.UpdateConfig(ctx, map[string]any{"retry_window": "1m"})
@@ -188,7 +190,13 @@ func (w *world) callsOfAdmins() []call {
 		{"fix it otherwise", "", true, func(ctx context.Context) error {
 			return c.UpdateConfig(ctx, map[string]any{"trust_domain": "south.example"})
 		}},
-		{"make an issuer", "Issuer.Created", false, func(ctx context.Context) error { return only(c.CARoot(ctx, apitype.CARootRequest{})) }},
+		{"make an issuer", "Issuer.Created", false, func(ctx context.Context) (err error) {
+			unused, err = c.CARoot(ctx, apitype.CARootRequest{})
+			return err
+		}},
+		{"retire it", "Issuer.Retired", false, func(ctx context.Context) error {
+			return only(c.SetIssuerState(ctx, unused.IssuerID, apitype.IssuerRequest{State: "retired"}))
+		}},
 		{"ask for one to be signed", "Issuer.Created", false, func(ctx context.Context) (err error) {
 			draft, err = c.CAIntermediate(ctx, apitype.CARootRequest{})
 			return err
