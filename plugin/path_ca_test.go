@@ -81,7 +81,7 @@ func TestARetiredIssuerIsTrustedNowhereAnyMore(t *testing.T) {
 		t.Error("the edge's certificate depends on an issuer that agents do not know yet")
 	}
 	err := m.no(apitype.InUse, write, "ca/issuers/"+oldest, data{"state": "retired"})
-	if until := time.Unix(old.Expiration, 0).UTC().Format(time.RFC3339); !strings.Contains(err.Error(), "1 certificates") || !strings.Contains(err.Error(), until) {
+	if until := time.Unix(old.Expiration, 0).UTC().Format(time.RFC3339); !strings.Contains(err.Error(), "1 certificate of") || !strings.Contains(err.Error(), until) {
 		t.Errorf("the refusal does not say how many until when: %v", err)
 	}
 	revision := call[apitype.SyncResponse](m, read, "edge/sync", nil).Revision

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -45,8 +46,12 @@ func (a *Authority) Retire(ctx context.Context, origin audit.Origin, id string, 
 	case known != nil:
 		return none, known
 	case count > 0:
-		return none, apitype.Errorf(apitype.InUse, "%d certificates of this issuer are still good, the last until %s; wait until their agents have renewed, or write force=true, which locks those agents out",
-			count, last.UTC().Format(time.RFC3339))
+		what := "1 certificate of this issuer is"
+		if count > 1 {
+			what = fmt.Sprintf("%d certificates of this issuer are", count)
+		}
+		return none, apitype.Errorf(apitype.InUse, "%s still good, the last until %s; wait until its agents have renewed, or write force=true, which locks those agents out",
+			what, last.UTC().Format(time.RFC3339))
 	}
 	retired := event(apitype.ActionIssuerRetired, id)
 	retired.Details = map[string]any{"force": force}

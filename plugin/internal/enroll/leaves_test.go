@@ -76,7 +76,7 @@ func TestTheLeavesOfAnIssuerAreCountedWhileTheyAreGood(t *testing.T) {
 	counts(1, first, three.Expiration) // the current one
 	counts(1, second, next.Expiration) // the next one
 	_, err = w.Authority.Retire(t.Context(), operator, first, false, w.LiveLeaves)
-	if apitype.CodeOf(err) != apitype.InUse || !strings.Contains(err.Error(), "1 certificates") {
+	if apitype.CodeOf(err) != apitype.InUse || !strings.Contains(err.Error(), "1 certificate of") {
 		t.Fatalf("%v", err)
 	}
 	now = time.Unix(three.Expiration, 0)
