@@ -76,7 +76,6 @@ type engine struct {
 	questions int
 	revision  int
 	pushed    []apitype.SyncRevoked
-	settled   int // changes that have been told
 	changed   chan struct{}
 }
 
@@ -200,6 +199,13 @@ func (e *engine) ocsp(in apitype.OCSPRequest) (*apitype.OCSPResponse, error) {
 	return out, nil
 }
 
+// requests are those for lists, but for the first ones.
+func (e *engine) requests(from int) []apitype.CRLRequest {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.lists[from:])
+}
+
 // Sync is the change feed.
 func (e *engine) Sync(ctx context.Context, in apitype.SyncRequest) (*apitype.SyncResponse, error) {
 	if in.Since == "" {
@@ -275,15 +281,33 @@ type world struct {
 	handler  *pki.Handler
 	metrics  *metrics.Metrics
 	registry *prometheus.Registry
-	log      *bytes.Buffer
+	log      *text
 	feed     *trust.Feed
+}
+
+// text is a log that is read while it is written.
+type text struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *text) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *text) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // inWorld runs f. The feed has told its first snapshot by then, and the lists are here, unless prepare keeps them back.
 func inWorld(t *testing.T, prepare func(*engine), f func(*testing.T, *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, engine: newEngine(t), log: &bytes.Buffer{}}
+		w := &world{t: t, engine: newEngine(t), log: &text{}}
 		if prepare != nil {
 			prepare(w.engine)
 		}

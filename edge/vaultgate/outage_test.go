@@ -218,6 +218,17 @@ func TestVaultLearnsWhatTheEdgeAsks(t *testing.T) {
 	if certificate.Certificate == "" {
 		t.Error("no certificate")
 	}
+	list, err := g.CRL(ctx, apitype.CRLRequest{})
+	must(t, err)
+	if list.CRL == "" || list.IssuerID != full.Issuers[0].IssuerID {
+		t.Errorf("%+v", list)
+	}
+	if same, err := g.CRL(ctx, apitype.CRLRequest{IssuerID: list.IssuerID, Number: list.Number}); err != nil || same.CRL != "" || same.Number != list.Number {
+		t.Errorf("%+v, %v", same, err)
+	}
+	if answer, err := g.OCSP(ctx, apitype.OCSPRequest{Request: "AAAA"}); err != nil || answer.Status != "malformed" || answer.NextUpdate != 0 {
+		t.Errorf("%+v, %v", answer, err)
+	}
 	_, err = g.EdgeCertificate(ctx, apitype.EdgeCertificateRequest{CSR: request.CSR, DNSNames: []string{"elsewhere.example"}})
 	if apitype.CodeOf(err) != apitype.EdgeNameNotAllowed {
 		t.Errorf("%v", err)
