@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ func (d *Desk) judgeLeaf(c Caller, s *trust.Snapshot, now time.Time) (*identity.
 	leaf, err := identity.VerifyLeaf(c.Certificate, s.Issuers, s.Settings.TrustDomain, now)
 	switch {
 	case errors.Is(err, identity.ErrExpired):
-		return nil, about(refusef(apitype.CertificateExpired, "the certificate is not valid now"), "agent", c.Certificate.Subject.CommonName)
+		return nil, about(outOfTime(c.Certificate, now), "agent", c.Certificate.Subject.CommonName)
 	case err != nil:
 		return nil, refusef(apitype.CertificateUntrusted, "the certificate was not issued here")
 	}
@@ -73,6 +74,16 @@ func (d *Desk) judgeLeaf(c Caller, s *trust.Snapshot, now time.Time) (*identity.
 		return nil, about(err, "agent", leaf.AgentID, "tenant", leaf.Tenant)
 	}
 	return leaf, nil
+}
+
+// outOfTime says on which side of its life a certificate is. Before it, some clock is wrong, and most likely this edge's: the
+// engine dates certificates back by some minutes.
+func outOfTime(c *x509.Certificate, now time.Time) *Refusal {
+	if now.Before(c.NotBefore) {
+		return refusef(apitype.CertificateExpired, "the certificate is valid from %s on, and this edge's clock says %s",
+			c.NotBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return refusef(apitype.CertificateExpired, "the certificate expired at %s", c.NotAfter.UTC().Format(time.RFC3339))
 }
 
 // judgeStanding decides about a leaf that was issued here.
