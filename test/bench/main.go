@@ -1,6 +1,15 @@
 // Command bench measures Ampora beside what Vault and a bare OpAMP server do: everything in one run, on one real Vault with
 // Raft storage and a file audit device, the compared operations in turn, round by round. 'make bench' runs it.
 //
+//	writes   storage writes of each operation
+//	rates    issuing and enrolling
+//	storm    2,000 new agents that come to an edge at once
+//	edge     10,000 idle agents on an edge, its end by a kill and their return, what is left when they have gone
+//	revoked  revoking at 100,000 revoked agents, the list of them, and how soon a session of one is closed
+//	many     100,000 expired tokens and their tidying, 100,000 events
+//
+// Agents are in a process of their own. Each of their connections is an open file there and on the edge.
+//
 // Machines differ and are busy, so the ratios are what counts; every figure is the median of its rounds.
 package main
 
@@ -29,11 +38,14 @@ type options struct {
 	single      int           // of these that were issued alone, and so have a row each
 	tidyWait    time.Duration // for the end of a sweep of them
 	events      int           // in the audit trail
+	tokens      int           // that are redeemed at once
 	agents      int           // that are connected and idle
 	heartbeat   time.Duration // of an idle agent
 	settle      time.Duration // from the last connect to the reading of the memory
 	auditWindow time.Duration // over which the audit log of an idle edge is watched
 	reconnect   time.Duration // one round of reconnects
+	revoked     int           // agents
+	watched     int           // agents whose sessions are watched while they are revoked
 	only        string        // a stage
 	json        string
 	bareserver  string
@@ -65,7 +77,7 @@ func main() {
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.IntVar(&o.rounds, "rounds", 7, "rounds of each comparison")
+	f.IntVar(&o.rounds, "rounds", 5, "rounds of each comparison")
 	f.IntVar(&o.parallel, "parallel", 32, "requests in flight in the loaded rounds")
 	f.IntVar(&o.operations, "operations", 320, "operations of each kind in a loaded round")
 	f.IntVar(&o.alone, "alone", 50, "operations of each kind in a round with one in flight")
@@ -75,12 +87,15 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.single, "single", 20_000, "how many of the expired tokens were issued alone, and so have a row each")
 	f.DurationVar(&o.tidyWait, "tidy-wait", 3*time.Minute, "how long to wait until the expired tokens are tidied away")
 	f.IntVar(&o.events, "events", 100_000, "events in the audit trail")
-	f.IntVar(&o.agents, "agents", 2000, "idle agents on each server")
+	f.IntVar(&o.tokens, "tokens", 2000, "tokens that are redeemed at once")
+	f.IntVar(&o.agents, "agents", 10_000, "idle agents on each server")
 	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "heartbeat of an idle agent")
 	f.DurationVar(&o.settle, "settle", 135*time.Second, "from the last connect to the reading of the memory: an idle Go program collects its garbage every two minutes")
 	f.DurationVar(&o.auditWindow, "audit-window", 60*time.Second, "how long the audit log of an idle edge is watched")
 	f.DurationVar(&o.reconnect, "reconnect", 2*time.Second, "length of one round of reconnects")
-	f.StringVar(&o.only, "only", "", "run this `stage` alone: writes, rates, edge or many")
+	f.IntVar(&o.revoked, "revoked", 100_000, "revoked agents")
+	f.IntVar(&o.watched, "watched", 20, "agents that are revoked while they are connected to two edges")
+	f.StringVar(&o.only, "only", "", "run this `stage` alone: writes, rates, storm, edge, revoked or many")
 	f.StringVar(&o.json, "json", "", "also write all figures to this `file`")
 	f.StringVar(&o.bareserver, "bareserver", "", "`program` to measure the edge against (test/bench/bareserver)")
 	if err := f.Parse(args); err != nil {
@@ -89,10 +104,10 @@ func parse(args []string) (options, error) {
 	if o.bareserver == "" || f.NArg() > 0 {
 		return o, errors.New("run this as scripts/bench.sh does: with --bareserver and flags only")
 	}
-	if !slices.Contains([]string{"", "writes", "rates", "edge", "many"}, o.only) {
+	if !slices.Contains([]string{"", "writes", "rates", "storm", "edge", "revoked", "many"}, o.only) {
 		return o, errors.New("there is no such stage")
 	}
-	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.requests < 1 || o.single < 1 || o.expired < o.single || o.events < 1 || o.agents < 1 {
+	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.requests < 1 || o.single < 1 || o.expired < o.single || o.events < 1 || o.agents < 1 || o.tokens < 1 || o.revoked < 1 || o.watched < 1 {
 		return o, errors.New("sizes must be at least 1")
 	}
 	return o, nil
@@ -105,7 +120,10 @@ type bench struct {
 	started time.Time
 	vault   *vaultSide
 	agents  []identity // that have been enrolled
-	report  report
+	idle    state      // of the edge, when all agents were connected and idle
+
+	withRevoked, withoutRevoked *mount // once they have been made
+	report                      report
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -128,8 +146,8 @@ func run(ctx context.Context, o options) (err error) {
 	for _, stage := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"writes", b.measureWrites}, {"rates", b.measureRates}, {"edge", b.measureEdge}, {"many", b.measureMany}} {
-		if o.only != "" && o.only != stage.name {
+	}{{"writes", b.measureWrites}, {"rates", b.measureRates}, {"storm", b.measureStorm}, {"edge", b.measureEdge}, {"revoked", b.measureRevoked}, {"many", b.measureMany}} {
+		if !b.runs(stage.name) {
 			continue
 		}
 		if err := stage.measure(ctx); err != nil {
@@ -142,6 +160,9 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	return b.report.save(o.json)
 }
+
+// runs reports whether a stage is part of this run.
+func (b *bench) runs(stage string) bool { return b.only == "" || b.only == stage }
 
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%4.0f s  %s\n", time.Since(b.started).Seconds(), fmt.Sprintf(format, args...))

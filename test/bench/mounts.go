@@ -48,6 +48,13 @@ func (v *vaultSide) newMount(ctx context.Context, name string) (*mount, error) {
 	return m, err
 }
 
+// home is the engine's usual mount, used as root, with a pool as the others have it.
+func (v *vaultSide) home(ctx context.Context) (*mount, error) {
+	m := &mount{Client: v.operator, vault: v, name: apitype.DefaultMount}
+	_, err := m.WritePool(ctx, benchPool, apitype.PoolRequest{})
+	return m, err
+}
+
 // issueMany issues tokens of the pool together.
 func (m *mount) issueMany(ctx context.Context, count int, ttl int64) ([]apitype.IssuedToken, error) {
 	n := int64(count)
@@ -87,7 +94,11 @@ func (m *mount) enrol(ctx context.Context, a *applicant) error {
 	if _, err := m.RedeemCheck(ctx, apitype.RedeemCheckRequest{Token: a.token, SourceIP: sourceIP}); err != nil {
 		return err
 	}
-	_, err := m.Redeem(ctx, apitype.RedeemRequest{
+	return m.redeem(ctx, a)
+}
+
+func (m *mount) redeem(ctx context.Context, a *applicant) (err error) {
+	a.identity, err = m.Redeem(ctx, apitype.RedeemRequest{
 		Token: a.token, CSR: a.csr, InstanceUID: uuid.NewString(), SourceIP: sourceIP,
 		Capabilities: 1 | apitype.CapabilityAcceptsOpAMP, IdempotencyKey: uuid.NewString(),
 	})

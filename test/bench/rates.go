@@ -138,10 +138,14 @@ func (b *bench) enrolMore(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	_, err = perSecond(ctx, all, b.parallel, func(ctx context.Context, a *applicant) error {
-		return errors.Join(b.vault.issue(ctx, a), b.vault.redeem(ctx, a))
-	})
+	m, err := b.vault.home(ctx)
 	if err != nil {
+		return err
+	}
+	if err := m.give(ctx, all); err != nil {
+		return err
+	}
+	if _, err := perSecond(ctx, all, b.parallel, b.vault.redeem); err != nil {
 		return err
 	}
 	return b.keep(all)

@@ -94,8 +94,22 @@ var targets = []target{
 	{key: "events-none", what: "filter many events, none matches", start: 1, aim: 0.1, less: true},
 	{key: "memory", what: "memory per idle mTLS agent", against: "bare opamp-go server", start: 1.2, aim: 1, less: true},
 	{key: "reconnects", what: "reconnects on an edge", against: "bare opamp-go server", start: 0.9, aim: 1},
+	{key: "left-goroutines", what: "goroutines left when all agents have gone", start: leftGoroutines, aim: 0, less: true},
+	{key: "left-memory", what: "memory left when all agents have gone, of what they took", start: leftShare, aim: 1, less: true},
+	{key: "revoke", what: "revoke one leaf at many revoked", against: "the same at none", start: 1.1, aim: 1, less: true},
+	{key: "revoke-closed", what: "revocation to closed session, both edges", start: 5, aim: 1, less: true},
+	{key: "crl", what: "list of many revoked certificates from an edge", start: 100, aim: 100, less: true},
+	{key: "crl-vault", what: "list of many revoked certificates from Vault", start: 100, aim: 100, less: true},
+	{key: "revoked-set", what: "an edge's set of many revoked agents", start: 20, aim: 20, less: true},
 	{key: "audit", what: "audit log per idle edge and day", start: 0, aim: 50, less: true},
 }
+
+// What an edge may keep of agents that have gone. Its idle connections to Vault come and go, and it remembers a little of
+// each agent on purpose: how often it has connected lately.
+const (
+	leftGoroutines = 10
+	leftShare      = 10 // percent of what they took
+)
 
 func (r *report) judge() {
 	r.Targets = nil
@@ -148,7 +162,7 @@ func amount(v float64, unit string) string {
 	case "storage writes":
 		return fmt.Sprintf("%.3g", v)
 	}
-	return fmt.Sprintf("%.3g %s", v, unit)
+	return strings.TrimSpace(fmt.Sprintf("%.3g %s", v, unit))
 }
 
 // print writes the tables for people.

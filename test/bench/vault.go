@@ -124,6 +124,20 @@ func (v *vaultSide) tokenFor(ctx context.Context, policy, text string) (string, 
 	return s.Auth.ClientToken, nil
 }
 
+// edgeTokenFor makes a Vault token for edges of the mount.
+func (v *vaultSide) edgeTokenFor(ctx context.Context, mount string) (string, error) {
+	all, err := policies.All(mount)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range all {
+		if p.Role == policies.Edge {
+			return v.tokenFor(ctx, p.Name, p.Text)
+		}
+	}
+	return "", errors.New("there is no policy for edges")
+}
+
 func (v *vaultSide) setUpEngine(ctx context.Context) error {
 	all, err := policies.All(apitype.DefaultMount)
 	if err != nil {
