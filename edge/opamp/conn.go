@@ -17,7 +17,7 @@ import (
 // Writes cannot block for ever, because the listener's connections bound each of them (edge/listen).
 type wsConn struct {
 	conn opamptypes.Connection
-	busy sync.Mutex // held while an answer is being made
+	busy sync.Mutex // held while an answer is being made and sent
 
 	sending sync.Mutex
 

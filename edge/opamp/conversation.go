@@ -47,6 +47,8 @@ func (c *conversation) onConnected(_ context.Context, conn opamptypes.Connection
 // onMessage sends the reply itself, under the same lock as everything else that is sent, and leaves opamp-go nothing to send.
 func (c *conversation) onMessage(ctx context.Context, _ opamptypes.Connection, in *protobufs.AgentToServer) *protobufs.ServerToAgent {
 	defer c.handler.recovered(c.session, c.conn.fail)
+	c.conn.busy.Lock() // a drain waits until an answer that is being made has been sent
+	defer c.conn.busy.Unlock()
 	reply, refusal := c.take(ctx, in)
 	c.conn.expectWithin(c.session.Silence())
 	switch {
@@ -81,8 +83,6 @@ func (c *conversation) take(ctx context.Context, in *protobufs.AgentToServer) (*
 		return nil, err
 	}
 	if c.conn != nil {
-		c.conn.busy.Lock() // a drain waits for an answer that is being made
-		defer c.conn.busy.Unlock()
 		c.conn.setInstance(in.InstanceUid)
 	}
 	return c.session.Message(ctx, message), nil

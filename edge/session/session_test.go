@@ -15,25 +15,37 @@ import (
 )
 
 func TestASessionEndsWithItsLeaf(t *testing.T) {
-	a := newAuthority(t)
-	d := newTestDesk(t, a, &engine{answer: current})
-	id := uuid.NewString()
-	short := a.leaf(id, 1, time.Now().Add(1500*time.Millisecond))
-	_, l := d.mustAdmit(t, short, WebSocket)
-	poll, _ := d.mustAdmit(t, a.leaf(uuid.NewString(), 1, time.Now().Add(time.Second)), HTTP)
-	_, stays := d.mustAdmit(t, a.leaf(id, 2, time.Now().Add(time.Hour)), WebSocket)
-	eventually(t, "the session ends", func() bool {
-		code, reason := l.closedWith()
-		return code == ClosePolicy && reason == "certificate_expired"
+	inFleet(t, func(t *testing.T, w *fleet) {
+		id := uuid.NewString()
+		short := w.leaf(id, 1, time.Now().Add(20*time.Second))
+		_, l := w.desk.mustAdmit(t, short, WebSocket)
+		poll, _ := w.desk.mustAdmit(t, w.leaf(uuid.NewString(), 1, time.Now().Add(10*time.Second)), HTTP)
+		_, stays := w.desk.mustAdmit(t, w.leaf(id, 2, time.Now().Add(time.Hour)), WebSocket)
+		time.Sleep(19 * time.Second)
+		if code, _ := l.closedWith(); code != 0 {
+			t.Fatal("the session ended before its leaf")
+		}
+		time.Sleep(3 * time.Second)
+		if code, reason := l.closedWith(); code != ClosePolicy || reason != "certificate_expired" {
+			t.Errorf("closed with %d %s", code, reason)
+		}
+		if !poll.over() {
+			t.Error("the polling agent is remembered")
+		}
+		if code, _ := stays.closedWith(); code != 0 {
+			t.Error("another leaf's session ended as well")
+		}
+		_, err := w.desk.Admit(t.Context(), Caller{Transport: WebSocket, Certificate: short})
+		if apitype.CodeOf(err) != apitype.CertificateExpired {
+			t.Errorf("the expired leaf gets %v", err)
+		}
 	})
-	eventually(t, "the polling agent is forgotten", func() bool { poll.mu.Lock(); defer poll.mu.Unlock(); return poll.closed })
-	if code, _ := stays.closedWith(); code != 0 {
-		t.Error("another leaf's session ended as well")
-	}
-	_, err := d.Admit(t.Context(), Caller{Transport: WebSocket, Certificate: short})
-	if apitype.CodeOf(err) != apitype.CertificateExpired {
-		t.Errorf("the expired leaf gets %v", err)
-	}
+}
+
+func (m *member) over() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
 }
 
 func TestWhatTheEngineSaysOfALeafEndsItsSessions(t *testing.T) {
