@@ -32,11 +32,11 @@ func (d *drill) enrol(name string) {
 func (d *drill) before() {
 	d.t.Helper()
 	d.must(`mkdir drill && vault read -field=bundle ampora/ca/bundle > drill/ca.pem
-		for name in STAYS REVOKED DELETED SPENT WAITING; do vault write -f -field=token ampora/tokens/issue > drill/$name; done
+		for name in STAYS RENEWED REVOKED DELETED SPENT WAITING; do vault write -f -field=token ampora/tokens/issue > drill/$name; done
 		vault write -f -field=token ampora/tenants/acme/tokens/issue > drill/TENANTS
 		vault write -f -field=admin_secret ampora/pools/ci > /dev/null
 		vault write -f -field=admin_secret ampora/pools/old > /dev/null`)
-	for _, name := range []string{"STAYS", "REVOKED", "DELETED", "TENANTS"} {
+	for _, name := range []string{"STAYS", "RENEWED", "REVOKED", "DELETED", "TENANTS"} {
 		d.enrol(name)
 	}
 }
@@ -45,7 +45,8 @@ func (d *drill) before() {
 func (d *drill) since() {
 	d.t.Helper()
 	d.enrol("SPENT")
-	d.must(`vault write ampora/agents/$REVOKED/revoke reason=keyCompromise
+	d.must(`vault write ampora/agents/$RENEWED/renew fingerprint=$(vault read -field=fingerprint ampora/agents/$RENEWED)
+		vault write ampora/agents/$REVOKED/revoke reason=keyCompromise
 		vault write -f ampora/tenants/acme/agents/$TENANTS/revoke
 		vault write -f ampora/agents/$SPENT/revoke && vault delete ampora/agents/$SPENT
 		vault delete ampora/agents/$DELETED && vault delete ampora/pools/old
@@ -53,13 +54,18 @@ func (d *drill) since() {
 	d.enrol("NEWCOMER")
 }
 
-// after runs when the drill is over. The page's last command has printed who must enrol again.
+// finds says whom the page's last command must have found, and nobody else: who must enrol again.
+func (d *drill) finds(name string) {
+	d.t.Helper()
+	if want := "enrol again: " + strings.TrimSpace(d.quietly(`echo $`+name)) + "\n"; d.last != want {
+		d.t.Errorf("the page finds\n%sand should find\n%s", d.last, want)
+	}
+}
+
+// after runs when the drill is over.
 func (d *drill) after() {
 	d.t.Helper()
 	d.done = true
-	if want := "enrol again: " + strings.TrimSpace(d.quietly(`echo $NEWCOMER`)) + "\n"; d.last != want {
-		d.t.Errorf("the page finds\n%sand should find\n%s", d.last, want)
-	}
 	for command, want := range map[string]string{
 		`vault read -field=state ampora/agents/$STAYS`:                  "active",
 		`vault read -field=state ampora/agents/$REVOKED`:                "revoked",

@@ -113,6 +113,10 @@ func TestWhatThePluginsPageTellsWorks(t *testing.T) {
 			drill.since()
 		case "enrolled since":
 			w.do(b)
+			drill.finds("NEWCOMER")
+		case "renewed since":
+			w.do(b)
+			drill.finds("RENEWED")
 			drill.after()
 		default:
 			w.do(b)
