@@ -111,8 +111,12 @@ func (f *Feed) poll(ctx context.Context) error {
 		return err
 	}
 	f.current.Store(next)
-	if prev == nil {
-		f.logger.Info("first trust snapshot", "revision", next.Revision, "issuers", len(next.Issuers), "revoked", next.RevokedCount())
+	if answer.Full {
+		what := "first trust snapshot"
+		if prev != nil { // the plugin was started anew, or another node of Vault leads
+			what = "whole trust snapshot again"
+		}
+		f.logger.Info(what, "revision", next.Revision, "issuers", len(next.Issuers), "revoked", next.RevokedCount())
 	}
 	if answer.Full || answer.Issuers != nil || answer.Settings != nil || len(answer.Revoked) > 0 {
 		f.tell(Change{Snapshot: next, Revoked: answer.Revoked, Whole: answer.Full || answer.Issuers != nil})
