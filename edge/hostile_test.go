@@ -273,6 +273,38 @@ func TestConnectionsThatGoNowhereAreEndedAndHurtNobody(t *testing.T) {
 	})
 }
 
+// Connections that are held open by somebody who asks nothing do not use up the edge's files.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	const most, silent = 20, 200
+	w := newWorld(t, hostile, func(o *edge.Options) { o.MaxWaiting, o.HeaderTimeout = most, 5*time.Minute })
+	good := w.steady()
+	defer good.leave()
+	var all []<-chan struct{}
+	for n := range silent {
+		c := w.dialTCP()
+		defer c.Close()
+		all = append(all, reading(c))
+		if n%50 == 0 {
+			w.unnoticed(good)
+		}
+	}
+	open := func() (n int) {
+		for _, ended := range all {
+			select {
+			case <-ended:
+			default:
+				n++
+			}
+		}
+		return n
+	}
+	w.eventually("only so many are open as may wait", ordinary, func() bool { return open() <= most })
+	w.unnoticed(good)
+	if !strings.Contains(w.log.String(), "nothing is asked") {
+		t.Error("the log does not say so")
+	}
+}
+
 // closedTimer has always fired.
 var closedTimer = func() <-chan time.Time { c := make(chan time.Time); close(c); return c }()
 

@@ -25,6 +25,7 @@ const (
 	DefaultMaxStaleness   = 6 * time.Hour
 	DefaultDrainTimeout   = 20 * time.Second
 	DefaultMaxMessageSize = 4 << 20
+	DefaultMaxWaiting     = 16 << 10
 )
 
 // Options say how an edge runs. Zero fields mean their defaults; what cannot work is refused by New.
@@ -48,10 +49,14 @@ type Options struct {
 	MaxStaleness      time.Duration  // age of the last sync up to which new sessions are let in; default DefaultMaxStaleness
 	DrainTimeout      time.Duration  // for Stop; default DefaultDrainTimeout
 	MaxMessageSize    int64          // bytes of one OpAMP message; default DefaultMaxMessageSize
-	HeaderTimeout     time.Duration  // for a TLS handshake, and for the header of a request; default 10 s
-	ReadTimeout       time.Duration  // for a whole request over plain HTTP; default 30 s
-	WriteTimeout      time.Duration  // for a single write to a peer; default 20 s
-	Timing            session.Timing
+	// MaxWaiting is how many connections may stand open on which nothing is being asked: no WebSocket counts, and no request that
+	// is being answered. More of them, and the one that has waited longest is cut off. Default: half of the files that the process
+	// may open, and at most DefaultMaxWaiting.
+	MaxWaiting    int
+	HeaderTimeout time.Duration // for a TLS handshake, and for the header of a request; default 10 s
+	ReadTimeout   time.Duration // for a whole request over plain HTTP; default 30 s
+	WriteTimeout  time.Duration // for a single write to a peer; default 20 s
+	Timing        session.Timing
 
 	// Vault is how Vault is reached. Tenant, Logger and Registerer are filled in.
 	Vault vaultgate.Options
@@ -75,6 +80,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = DefaultDrainTimeout
+	}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = DefaultMaxWaiting
+		if files := maxFiles(); files > 0 {
+			o.MaxWaiting = int(min(DefaultMaxWaiting, files/2))
+		}
 	}
 	if o.HeaderTimeout == 0 {
 		o.HeaderTimeout = readHeaderTimeout
@@ -136,6 +147,9 @@ func (o Options) validate() error {
 		if d < 0 {
 			refuse("%s: must not be negative", flag)
 		}
+	}
+	if o.MaxWaiting < 0 {
+		refuse("max waiting: must not be negative")
 	}
 	if o.MaxMessageSize < 1<<10 {
 		refuse("max message size: at least 1 KiB")

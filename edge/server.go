@@ -14,6 +14,7 @@ import (
 	"github.com/ampora/ampora/edge/problem"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
 )
 
 // Bounds of the listeners; the first two are defaults of Options. The one on writes is in edge/listen, those of an OpAMP session
@@ -45,7 +46,18 @@ func agentServer(o Options, h *opamp.Handler, pools *poolapi.Handler, known *pki
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          debugLog(logger),
+		ConnState:         waiting(o, logger).Track,
 	}
+}
+
+// waiting bounds the connections on which nothing is asked.
+func waiting(o Options, logger hclog.Logger) *listen.Waiting {
+	warn := rate.Sometimes{Interval: time.Minute}
+	return listen.NewWaiting(o.MaxWaiting, func() {
+		warn.Do(func() {
+			logger.Warn("too many connections on which nothing is asked: those that have waited longest are cut off", "most", o.MaxWaiting)
+		})
+	})
 }
 
 // pkiServer is the http.Server for the URLs in certificates, which are plain HTTP: whoever checks a certificate cannot be
@@ -61,7 +73,7 @@ func pkiServer(o Options, known *pki.Handler) *http.Server {
 			known.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: o.HeaderTimeout, ReadTimeout: o.ReadTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: debugLog(logger),
+		ErrorLog: debugLog(logger), ConnState: waiting(o, logger).Track,
 	}
 }
 
