@@ -57,10 +57,16 @@ func newEdges(s *store.Store, now func() time.Time) *edges {
 	return &edges{store: s, now: now, heard: map[string]heard{}}
 }
 
-// seen remembers the edge, and stores its row unless that was done within the last minute. The tenant is the one that the
-// edge reports for.
+// seen remembers the edge, and stores its row unless that was done within the last minute; one that leaves is forgotten. The
+// tenant is the one that the edge reports for.
 func (e *edges) seen(ctx context.Context, tenant string, in apitype.ReportRequest) error {
 	now, key := e.now(), store.NamedKey(store.EdgePrefix, tenant, in.Name)
+	if in.Leaving {
+		if _, err := e.store.Get(ctx, key, &edgeRow{}); err != nil {
+			return err
+		}
+		return e.forget(ctx, key)
+	}
 	row := edgeRow{Name: in.Name, Version: in.Version, Revision: in.Revision, Live: in.Live, SeenAt: now.UTC()}
 	if !e.hear(key, row, now) {
 		return nil
@@ -203,8 +209,13 @@ func (e *edges) drop(ctx context.Context, key string) error {
 	if err != nil || row == nil || !e.forgotten(row) {
 		return err
 	}
+	return e.forget(ctx, key)
+}
+
+// forget removes what is known of an edge. Its next report is stored at once.
+func (e *edges) forget(ctx context.Context, key string) error {
 	e.mu.Lock()
-	delete(e.heard, key) // it is stored again as soon as it reports
+	delete(e.heard, key)
 	e.mu.Unlock()
 	return e.store.Delete(ctx, key)
 }

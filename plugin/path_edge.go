@@ -50,6 +50,7 @@ func (b *backend) pathsEdge() []*framework.Path {
 			"version":  {Type: framework.TypeString, Description: "Its version."},
 			"revision": {Type: framework.TypeString, Description: "Revision of the snapshot that it decides by."},
 			"live":     {Type: framework.TypeInt, Description: "Sessions open now."},
+			"leaving":  {Type: framework.TypeBool, Description: "The edge goes down: it is forgotten."},
 			"sessions": {Type: framework.TypeSlice, Description: "Sessions not reported before."},
 			"refusals": {Type: framework.TypeSlice, Description: "Refusals of the edge itself since the last report: source_ip, code, count."},
 		},

@@ -110,6 +110,22 @@ func TestAnEdgeThatReportsNoMoreIsForgottenAfterADay(t *testing.T) {
 	}
 }
 
+func TestAnEdgeThatLeavesIsForgottenAtOnce(t *testing.T) {
+	m := ready(t)
+	m.ok(write, "edge/report", data{"name": "edge-1"})
+	m.ok(write, "tenants/acme/edge/report", data{"name": "edge-1"})
+	m.ok(write, "edge/report", data{"name": "edge-1", "leaving": true})
+	m.ok(write, "edge/report", data{"name": "edge-2", "leaving": true}) // nobody has heard of it
+	if got := m.edges("edges", nil).Keys; !slices.Equal(got, []string{"acme/edge-1"}) || len(m.keys("edge/")) != 1 {
+		t.Errorf("%v %v", got, m.keys("edge/"))
+	}
+	m.clock.advance(time.Second)
+	m.ok(write, "edge/report", data{"name": "edge-1"}) // it has been started again
+	if got := m.edges("edges", nil).Keys; !slices.Equal(got, []string{"acme/edge-1", "edge-1"}) {
+		t.Errorf("%v", got)
+	}
+}
+
 // summary is all parts of the counts.
 func (m *mount) summary(path string) apitype.AgentsSummary {
 	m.Helper()

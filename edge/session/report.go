@@ -26,6 +26,7 @@ const (
 	maxReports    = 100_000          // waiting at the same time
 	reportEvery   = time.Minute      // between two reports of one session
 	reportTimeout = 15 * time.Second // for one call
+	leaveTimeout  = time.Second      // for the last one
 	reportBackoff = 30 * time.Second // the longest wait after a failure
 )
 
@@ -121,6 +122,9 @@ func (q *reports) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			if !last.IsZero() {
+				q.leave(ctx)
+			}
 			return
 		case <-timer.C:
 		}
@@ -137,6 +141,16 @@ func (q *reports) run(ctx context.Context) {
 			continue
 		}
 		wait, last = timing.Report, time.Now()
+	}
+}
+
+// leave tells the engine that this edge goes down, so that nobody misses it. It does not hold up the end for long.
+func (q *reports) leave(ctx context.Context) {
+	d := q.desk
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if _, err := d.Reporter.Report(call, apitype.ReportRequest{Name: d.Name, Version: d.Version, Leaving: true}); err != nil {
+		d.Logger.Debug("could not tell Vault that this edge goes down", "error", err)
 	}
 }
 

@@ -55,8 +55,9 @@ type SyncRevoked struct {
 type ReportRequest struct {
 	Name     string          `json:"name"`
 	Version  string          `json:"version"`
-	Revision string          `json:"revision"` // of the snapshot it decides by
-	Live     int             `json:"live"`     // sessions open now
+	Revision string          `json:"revision"`          // of the snapshot it decides by
+	Live     int             `json:"live"`              // sessions open now
+	Leaving  bool            `json:"leaving,omitempty"` // it goes down, and nobody is to miss it
 	Sessions []SessionReport `json:"sessions,omitempty"`
 	// Refusals are those of the edge itself, which Vault was not asked about, since the last report.
 	Refusals []Refusal `json:"refusals,omitempty"`

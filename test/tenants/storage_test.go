@@ -129,9 +129,14 @@ func (w *world) shown() map[string]string {
 				Data apitype.ListResponse[json.RawMessage] `json:"data"`
 			}
 			w.must(json.Unmarshal([]byte(w.asRoot("LIST", folder, nil)), &list))
+			readable := slices.ContainsFunc(w.served, func(one served) bool { return strings.HasPrefix(one.path, s.path+"/{") && one.methods[http.MethodGet] })
 			for _, key := range list.Data.Keys {
-				if !isOwn("", string(list.Data.KeyInfo[key])) {
+				switch {
+				case isOwn("", string(list.Data.KeyInfo[key])):
+				case readable:
 					all[folder+"/"+key] = w.data(w.asRoot(http.MethodGet, folder+"/"+key, nil))
+				default:
+					all[folder+"/"+key] = string(list.Data.KeyInfo[key])
 				}
 			}
 		}
