@@ -34,6 +34,7 @@ type Signed struct {
 // list is what there is of one issuer's list. It is guarded by Lists.mu.
 type list struct {
 	signed   *Signed       // the newest; nil before the first
+	asked    time.Time     // for it, the last time
 	stale    bool          // something has changed since
 	building chan struct{} // closed when the next one is there, or has failed; nil when none is being made
 	rest     time.Time     // when the next one may be begun, by the process's own clock
@@ -47,6 +48,12 @@ func (c *list) due(now time.Time) bool {
 	}
 	age := now.Sub(c.signed.made)
 	return age < 0 || age >= c.signed.NextUpdate.Sub(c.signed.made)/2
+}
+
+// wanted reports whether somebody has asked in as much time as the list is good for. What nobody asks for is made again when
+// somebody does.
+func (c *list) wanted(now time.Time) bool {
+	return c.signed != nil && now.Sub(c.asked) < c.signed.NextUpdate.Sub(c.signed.made)
 }
 
 // good reports whether the list may still be served.
@@ -100,6 +107,7 @@ func (l *Lists) look(issuerID string) (*Signed, <-chan struct{}) {
 		l.memory.lists[issuerID] = made
 	}
 	now := l.sources.Now()
+	made.asked = now
 	good := made.signed.good(now)
 	if !good || made.due(now) {
 		l.renew(issuerID, made)
@@ -110,15 +118,17 @@ func (l *Lists) look(issuerID string) (*Signed, <-chan struct{}) {
 	return nil, made.building
 }
 
-// Tick makes new lists in the place of those that have half of their time behind them. Call it now and then; it does not wait.
+// Tick makes new lists in the place of those in use that have half of their time behind them. Call it now and then; it does
+// not wait.
 func (l *Lists) Tick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.memory == nil {
 		return
 	}
+	now := l.sources.Now()
 	for id, made := range l.memory.lists {
-		if made.due(l.sources.Now()) {
+		if made.due(now) && made.wanted(now) {
 			l.renew(id, made)
 		}
 	}
@@ -149,7 +159,7 @@ func (l *Lists) build(m *memory, issuerID string, made *list, done chan struct{}
 		return
 	}
 	made.signed, made.rest = signed, time.Now().Add(max(shortestRest, restShare*took))
-	if made.stale && l.memory == m {
+	if made.stale && l.memory == m && made.wanted(l.sources.Now()) {
 		l.renew(issuerID, made)
 	}
 }

@@ -36,7 +36,7 @@ type Sources struct {
 }
 
 // Lists makes each issuer's list of revoked certificates, from memory: who asks gets the one that is there, and a newer one
-// is signed in the background when something has changed. Until memory is known to be whole nobody gets any, because a list
+// of those in use is signed in the background when something has changed. Until memory is known to be whole nobody gets any, because a list
 // that leaves somebody out lets him in. It is safe for concurrent use.
 type Lists struct {
 	sources Sources
@@ -75,7 +75,9 @@ func (l *Lists) Changed(agentID string, leaves []Leaf) {
 	for _, id := range l.memory.set(agent, leaves) {
 		if made := l.memory.lists[id]; made != nil {
 			made.stale = true
-			l.renew(id, made)
+			if made.wanted(l.sources.Now()) {
+				l.renew(id, made)
+			}
 		}
 	}
 }

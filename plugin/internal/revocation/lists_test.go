@@ -175,6 +175,28 @@ func TestAListIsMadeAgainAtHalfOfItsTime(t *testing.T) {
 	})
 }
 
+// A list that was asked for once is not signed for ever, and whoever comes back gets the newest.
+func TestAListThatNobodyAsksForIsNotMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		issuer := w.newIssuer()
+		var signatures atomic.Int64
+		w.beforeSigning(func() { signatures.Add(1) })
+		w.names(issuer)
+		w.advance(expiry)
+		id, leaf := w.dead(issuer)
+		w.revoke(id, leaf)
+		w.lists.Tick()
+		time.Sleep(time.Minute)
+		if n := signatures.Load(); n != 1 {
+			t.Errorf("%d signatures", n)
+		}
+		if got := w.named(issuer); !slices.Equal(got, []identity.Serial{leaf.Serial}) {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
 func TestWhatHasExpiredIsNotNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
