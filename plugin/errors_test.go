@@ -137,6 +137,14 @@ var provocations = map[apitype.Code]func(m *mount){
 		id, _ := m.enrol(nil)
 		m.no(apitype.RenewalProofMissing, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": id.Fingerprint, "csr": newCSR(m)})
 	},
+	apitype.CertificateUntrusted: func(m *mount) {
+		id, _ := m.enrol(nil)
+		old := call[apitype.ListResponse[apitype.CAIssuer]](m, list, "ca/issuers", nil).Keys[0]
+		next := call[apitype.CAIssuer](m, write, "ca/root", nil)
+		m.ok(write, "ca/issuers/"+next.IssuerID, data{"state": "active"})
+		m.ok(write, "ca/issuers/"+old, data{"state": "retired", "force": true})
+		m.no(apitype.CertificateUntrusted, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": id.Fingerprint})
+	},
 	apitype.CertificateRevoked: func(m *mount) {
 		id, _ := m.enrol(nil)
 		m.no(apitype.CertificateRevoked, write, "agents/"+id.AgentID+"/renew", data{"fingerprint": strings.Repeat("0", 64)})
