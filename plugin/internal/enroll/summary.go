@@ -13,8 +13,8 @@ import (
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
-// summaryShards is how many of the 256 folders of agents one part of a summary covers: at 100,000 agents a second of reading
-// or two. Parts follow the ids alone, so a tenant cannot tell from them how many agents others have.
+// summaryShards is how many of the 256 folders of agents one part of a summary covers: at 100,000 agents some
+// seconds of reading. Parts follow the ids alone, so a tenant cannot tell from them how many agents others have.
 const summaryShards = 32
 
 // Summary counts a part of a tenant's agents, or of everybody's: those from after on, which is two hexadecimal digits, or ""
@@ -30,6 +30,7 @@ func (e *Enroller) Summary(ctx context.Context, tenant, after string) (apitype.A
 		sum.NextAfter = fmt.Sprintf("%02x", end)
 	}
 	ctx, now := store.InPassing(ctx), e.Now()
+	revocations := e.revokedOf(ctx)
 	err = e.walkAgents(ctx, after, func(id string) (bool, error) {
 		if sum.NextAfter != "" && id >= sum.NextAfter {
 			return false, nil
@@ -38,13 +39,35 @@ func (e *Enroller) Summary(ctx context.Context, tenant, after string) (apitype.A
 		if err != nil || row == nil || !inTenant(tenant, row.Tenant) {
 			return err == nil, err
 		}
-		revoked, err := get[revokedRow](ctx, e, store.RevokedPrefix, id)
+		revoked, err := revocations(id)
 		if err != nil || revoked != nil && revoked.Deleted {
 			return err == nil, err
 		}
 		return true, count(&sum, row, revoked, now)
 	})
 	return sum, err
+}
+
+// revokedOf answers a function that reads the revocations of agents in the order of their ids: few have one, and one list tells
+// which of a folder do.
+func (e *Enroller) revokedOf(ctx context.Context) func(id string) (*revokedRow, error) {
+	shard, listed := "", map[string]bool{}
+	return func(id string) (*revokedRow, error) {
+		if id[:2] != shard {
+			ids, err := e.Store.List(ctx, store.RevokedPrefix+id[:2]+"/")
+			if err != nil {
+				return nil, err
+			}
+			shard, listed = id[:2], make(map[string]bool, len(ids))
+			for _, id := range ids {
+				listed[id] = true
+			}
+		}
+		if !listed[id] {
+			return nil, nil
+		}
+		return get[revokedRow](ctx, e, store.RevokedPrefix, id)
+	}
 }
 
 // count adds one agent to the sum.
