@@ -477,6 +477,55 @@ func TestWhenVaultIsAwayRenewalsArePutOff(t *testing.T) {
 	})
 }
 
+func TestRenewalsAreBoundedAndTheLeafThatEndsFirstComesFirst(t *testing.T) {
+	inFleet(t, func(t *testing.T, w *fleet) {
+		renew := w.engine.renew
+		var mu sync.Mutex
+		var order []time.Time // ends of the leaves, as they were asked for
+		busy, most := 0, 0
+		ends := map[string]time.Time{}
+		w.engine.renew = func(id string, in apitype.RenewRequest) (*apitype.Identity, error) {
+			mu.Lock()
+			busy++
+			most = max(most, busy)
+			order = append(order, ends[in.Fingerprint])
+			mu.Unlock()
+			time.Sleep(10 * time.Second) // a slow Vault
+			mu.Lock()
+			busy--
+			mu.Unlock()
+			return renew(id, in)
+		}
+		leaves := make([]*x509.Certificate, 0, 100)
+		for i := range 100 {
+			leaves = append(leaves, w.leafOf(uuid.NewString(), 1, time.Hour+time.Duration(i)*time.Second))
+		}
+		rand.Shuffle(len(leaves), func(i, j int) { leaves[i], leaves[j] = leaves[j], leaves[i] })
+		time.Sleep(52 * time.Minute) // all are due, and nobody is connected
+		mu.Lock()
+		for _, leaf := range leaves {
+			ends[identity.Fingerprint(leaf.Raw)] = leaf.NotAfter
+		}
+		mu.Unlock()
+		for _, leaf := range leaves {
+			m, _ := w.desk.mustAdmit(t, leaf, WebSocket)
+			m.Message(t.Context(), takes(uuid.NewString()))
+		}
+		time.Sleep(100 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(order) < 100 || most != renewalWorkers {
+			t.Fatalf("%d leaves asked for, %d at a time", len(order), most)
+		}
+		// What is asked for at the same time is in no order, and at first not all were there.
+		for i := 4 * renewalWorkers; i < 100; i++ {
+			if order[i].Before(order[i-2*renewalWorkers]) {
+				t.Fatalf("number %d ends before one that was asked for long before it", i)
+			}
+		}
+	})
+}
+
 func TestVaultAwayCostsNoKeys(t *testing.T) {
 	inFleet(t, func(t *testing.T, w *fleet) {
 		w.origin = "server"

@@ -62,7 +62,7 @@ func (q *renewals) add(ctx context.Context, all []*member) {
 	if len(all) > 0 {
 		slices.SortStableFunc(q.queue, func(a, b *member) int { return cmp.Compare(a.notAfter, b.notAfter) })
 	}
-	for q.running < min(renewalWorkers, len(q.queue)) {
+	for n := len(all); n > 0 && q.running < renewalWorkers; n-- {
 		q.running++
 		q.workers.Go(func() { q.work(ctx) })
 	}
