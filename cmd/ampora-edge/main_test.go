@@ -26,6 +26,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		"a bad level":                         {"--log-level=loud"},
 		"a bad network":                       {"--proxy-protocol-from=10.0.0.1"},
 		"a bad address":                       {"--listen=nowhere"},
+		"a bad address for the PKI":           {"--pki-listen=4322"},
 		"half a certificate":                  {"--tls-cert=a.pem"},
 		"a way to log in that lacks its file": {"--auth=token-file"},
 	} {
@@ -54,6 +55,7 @@ func TestRunsUntilToldToStop(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", engine.Token)
 	t.Setenv("AMPORA_EDGE_LISTEN", "127.0.0.1:0")
 	t.Setenv("AMPORA_EDGE_ADMIN_LISTEN", "127.0.0.1:0")
+	t.Setenv("AMPORA_EDGE_PKI_LISTEN", "127.0.0.1:0")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	log := &lines{}
@@ -73,7 +75,7 @@ func TestRunsUntilToldToStop(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("it does not stop")
 	}
-	if strings.Contains(log.String(), engine.Token) || !strings.Contains(log.String(), `"@message":"edge is down"`) {
+	if strings.Contains(log.String(), engine.Token) || !strings.Contains(log.String(), `"@message":"edge is down"`) || strings.Contains(log.String(), `"pki":null`) {
 		t.Error(log.String())
 	}
 }
