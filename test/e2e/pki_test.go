@@ -136,6 +136,23 @@ func TestOpenSSLAgreesWithVault(t *testing.T) {
 		t.Error(said)
 	}
 
+	t.Run("as the page says", func(t *testing.T) {
+		in := in.within(t)
+		_, rest, found := strings.Cut(in.read("../../plugin/README.md"), "```sh\nvault write ampora/config public_pki=true\n")
+		block, _, ended := strings.Cut(rest, "```")
+		if !found || !ended {
+			t.Fatal("the page has no such block")
+		}
+		in.write("cert.pem", in.read(good))
+		cmd := exec.CommandContext(in.ctx(), "bash", "-euo", "pipefail", "-c", block)
+		cmd.Dir, cmd.Env = in.dir, append(environment(), in.vault.Env()...)
+		said, err := cmd.CombinedOutput()
+		for _, want := range []string{"cert.pem: OK", "Response verify OK", "cert.pem: good"} {
+			if err != nil || !strings.Contains(string(said), want) {
+				t.Errorf("no %q in (%v): %s", want, err, said)
+			}
+		}
+	})
 	t.Run("unknown and several", func(t *testing.T) {
 		in := in.within(t)
 		never := "0x" + strings.ReplaceAll(identity.RandomSerial(identity.KindLeaf).String(), ":", "")
