@@ -39,7 +39,7 @@ func (b *backend) pathsEdge() []*framework.Path {
 				logical.UpdateOperation: forwarded(serve(b, b.edgeCertificate), "Sign an edge's server certificate.", responses("The certificate.", apitype.EdgeCertificate{}), "sign"),
 			},
 			HelpSynopsis:    "Sign a server certificate for an edge.",
-			HelpDescription: "serverAuth only, 7 days, for names within config.endpoint's host and config.edge_allowed_domains.",
+			HelpDescription: "serverAuth only, 7 days, for names within config.endpoint's host and config.edge_allowed_domains. The issuer that has been trusted for longest signs it, because every agent knows that one.",
 		},
 	}
 	return append(paths, scoped(&framework.Path{
