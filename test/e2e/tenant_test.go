@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,6 +90,18 @@ func TestAnEdgeOfATenantServesThatTenantOnly(t *testing.T) {
 	for _, e := range []*edge{acmes, everybodys} {
 		if a := e.mustPost(t, "", ours.pair(), message(nil)); a.status != 200 || a.code != "" {
 			t.Errorf("the tenant's own certificate at edge %s: %d %s %s", e.name, a.status, a.code, a.text)
+		}
+		again, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, ours.pair().PrivateKey)
+		must(t, err)
+		a := e.mustPost(t, "", ours.pair(), message(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: again})))
+		block, _ := pem.Decode(a.reply.GetConnectionSettings().GetOpamp().GetCertificate().GetCert())
+		if block == nil {
+			t.Fatalf("the tenant's agent renews at edge %s: %d %s %s", e.name, a.status, a.code, a.text)
+		}
+		leaf, err := x509.ParseCertificate(block.Bytes)
+		must(t, err)
+		if old := ours.pair().Leaf; leaf.URIs[0].String() != old.URIs[0].String() || leaf.Equal(old) {
+			t.Errorf("the next certificate at edge %s is for %v", e.name, leaf.URIs)
 		}
 	}
 
