@@ -250,7 +250,7 @@ func (w *world) enrolsWhile(harm func(context.Context) error) {
 	t := w.t
 	e := w.edge("busy", w.vault.Addr)
 	known, session := w.live(e)
-	const agents, leastHarm = 24, 5
+	const agents, leastHarm = 24, 3
 	newcomers, tokens := make([]*fleet.Agent, agents), make([]*apitype.IssuedToken, agents)
 	for i := range agents {
 		newcomers[i], tokens[i] = w.agent(), w.token()

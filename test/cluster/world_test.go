@@ -100,39 +100,62 @@ func (w *world) enrol(ctx context.Context, addr, token string) (*fleet.Agent, er
 
 // load is a stream of enrolments.
 type load struct {
-	w      *world
-	stop   chan struct{}
-	end    context.CancelFunc
-	works  sync.WaitGroup
+	w     *world
+	stop  chan struct{}
+	end   context.CancelFunc
+	works sync.WaitGroup
+
 	mu     sync.Mutex
+	issued []string                // token ids
 	agents map[string]*fleet.Agent // by token id
 	failed map[string]error        // by token id
 }
+
+// ahead is how many tokens lie ready: when Vault goes away, agents have theirs and want to use them.
+const ahead = 20
 
 // enrolments starts the stream. Each agent stays with the edge that it has tried first, and the edges take turns.
 func (w *world) enrolments(workers int) *load {
 	ctx, end := context.WithCancel(context.Background())
 	l := &load{w: w, stop: make(chan struct{}), end: end, agents: map[string]*fleet.Agent{}, failed: map[string]error{}}
+	tokens := make(chan *apitype.IssuedToken, ahead)
+	l.works.Go(func() { l.issue(ctx, tokens) })
 	for i := range workers {
-		l.works.Go(func() {
-			for n := i; ; n++ {
-				select {
-				case <-l.stop:
-					return
-				case <-time.After(100 * time.Millisecond): // there is to be room for everybody else as well
-				}
-				issued, err := w.issue(ctx)
-				if err != nil {
-					l.note("a token that was not issued", nil, err)
-					return
-				}
-				a, err := w.enrol(ctx, w.edges[n%len(w.edges)].Address(), issued.Token)
-				l.note(issued.TokenID, a, err)
-			}
-		})
+		l.works.Go(func() { l.enrol(ctx, tokens, w.edges[i%len(w.edges)].Address()) })
 	}
-	w.t.Cleanup(func() { l.finish() })
+	w.t.Cleanup(l.finish)
 	return l
+}
+
+func (l *load) issue(ctx context.Context, tokens chan<- *apitype.IssuedToken) {
+	for {
+		issued, err := l.w.issue(ctx)
+		if err != nil {
+			l.note("which was not issued", nil, err)
+			return
+		}
+		l.mu.Lock()
+		l.issued = append(l.issued, issued.TokenID)
+		l.mu.Unlock()
+		select {
+		case <-l.stop:
+			return
+		case tokens <- issued:
+		}
+	}
+}
+
+func (l *load) enrol(ctx context.Context, tokens <-chan *apitype.IssuedToken, addr string) {
+	for {
+		select {
+		case <-l.stop:
+			return
+		case issued := <-tokens:
+			a, err := l.w.enrol(ctx, addr, issued.Token)
+			l.note(issued.TokenID, a, err)
+		}
+		time.Sleep(100 * time.Millisecond) // there is to be room for everybody else as well
+	}
 }
 
 func (l *load) note(tokenID string, a *fleet.Agent, err error) {
