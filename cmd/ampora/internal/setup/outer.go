@@ -73,7 +73,7 @@ func (p *outerCA) makeRoot() string {
 
 func orNothing(err error) error {
 	if err == nil {
-		return errors.New("Vault answers nothing")
+		return errors.New("there is no answer from Vault")
 	}
 	return err
 }

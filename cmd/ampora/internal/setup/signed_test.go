@@ -106,7 +106,8 @@ func TestWhyACACannotBeSignedIsSaid(t *testing.T) {
 	good.NoCA = false
 	pki(t, v, "pki", "87600h", map[string]any{"ttl": "87600h"})
 	pki(t, v, "short", "768h", map[string]any{"ttl": "768h"})
-	must(t, v.Client().Sys().TuneMountWithContext(t.Context(), "short", vault.MountConfigInput{MaxLeaseTTL: "100h"}))
+	most := "100h"
+	must(t, v.Client().Sys().TuneMountAllowNilWithContext(t.Context(), "short", vault.TuneMountConfigInput{MaxLeaseTTL: &most}))
 	pki(t, v, "narrow", "87600h", map[string]any{"ttl": "87600h", "max_path_length": 0})
 	must(t, v.Client().Sys().MountWithContext(t.Context(), "empty", &vault.MountInput{Type: "pki"}))
 	must(t, v.Client().Sys().PutPolicyWithContext(t.Context(), "almost", `
