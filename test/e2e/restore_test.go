@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,19 @@ func (in *installation) rotate(pool string) string {
 	return rotated.AdminSecret
 }
 
+// crlNumber is that of the active issuer's list of revoked certificates, once the engine has made one.
+func (in *installation) crlNumber() (number int64) {
+	in.t.Helper()
+	eventually(in.t, "there is a list of revoked certificates", time.Minute, func() bool {
+		crl, err := in.engine.CRL(in.ctx(), apitype.CRLRequest{})
+		if err == nil {
+			number, err = strconv.ParseInt(crl.Number, 10, 64)
+		}
+		return err == nil
+	})
+	return number
+}
+
 // serialEnd are the last three octets of a serial: how often the mount was restored, and which leaf of the agent it is.
 func serialEnd(serial string) string { return serial[len(serial)-len("00:00:00"):] }
 
@@ -120,6 +134,7 @@ func TestTheRestoreDrill(t *testing.T) {
 		}
 	}
 	afterwards := in.token() // the backup has never heard of it
+	listed := in.crlNumber()
 
 	processes := in.vault.PluginPids(pluginName)
 	restore(t, in.vault, backup, false, func() bool {
@@ -144,6 +159,9 @@ func TestTheRestoreDrill(t *testing.T) {
 	must(t, err)
 	if ended.RestoreCount != 1 {
 		t.Errorf("the first restore is number %d", ended.RestoreCount)
+	}
+	if number := in.crlNumber(); number <= listed {
+		t.Errorf("the list of revoked certificates had the number %d before the restore, and has %d", listed, number)
 	}
 	for i, token := range append(old, afterwards.Token) {
 		want := apitype.TokenRevoked
