@@ -54,7 +54,7 @@ restored again: then run this until restore_count is higher than it has ever bee
 			"renew_proof":             text("key: a renewal proves the current key. edge: an edge's word is enough, which a taken-over edge can misuse."),
 			"crl_expiry":              span("Time from a CRL's making to its nextUpdate."),
 			"public_pki":              {Type: framework.TypeBool, Description: "Serve crl and ocsp here without a Vault token."},
-			"crl_distribution_points": many("URLs of the CRL that go into certificates."),
+			"crl_distribution_points": many("URLs of the CRL that go into certificates. '{issuer_id}' in them becomes the id of whoever signs."),
 			"ocsp_servers":            many("URLs of the OCSP responder that go into certificates."),
 			"heartbeat_interval":      span("Interval of agents' heartbeats."),
 			"edge_allowed_domains":    many("Domains, besides the endpoint's host, that edges may get certificates for."),
@@ -92,6 +92,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 	cfg, err := b.settings.Update(ctx, origin(req), !set.Empty(), func(c *apitype.Config) []string { return applyConfig(c, data) })
 	if err == nil || apitype.CodeOf(err) == apitype.OutcomeUnknown {
 		b.feed.SettingsChanged()
+		b.lists.SettingsChanged()
 	}
 	return answer(cfg, err)
 }

@@ -69,7 +69,8 @@ func TestAnAgentWithoutANameHasTheTokensLabel(t *testing.T) {
 
 func TestTheLeafSaysWhatWeSayAndNothingOfTheCSR(t *testing.T) {
 	m := ready(t)
-	m.ok(write, "config", data{"crl_distribution_points": "http://pki.example/crl", "ocsp_servers": "http://pki.example/ocsp", "leaf_ttl": "24h"})
+	m.ok(write, "config", data{"crl_distribution_points": "http://pki.example/{issuer_id}/crl", "ocsp_servers": "http://pki.example/ocsp", "leaf_ttl": "24h"})
+	issuer := call[apitype.ListResponse[apitype.CAIssuer]](m, list, "ca/issuers", nil).Keys[0]
 	evil, _ := url.Parse("spiffe://test.example/agent/" + unknownID)
 	hostile := &x509.CertificateRequest{
 		Subject:  pkix.Name{CommonName: unknownID, Organization: []string{"admin"}, ExtraNames: []pkix.AttributeTypeAndValue{{Type: []int{2, 5, 4, 5}, Value: "1"}}},
@@ -103,7 +104,7 @@ func TestTheLeafSaysWhatWeSayAndNothingOfTheCSR(t *testing.T) {
 			if !key.PublicKey.Equal(c.PublicKey) {
 				t.Error("it has another key")
 			}
-			if !slices.Equal(c.CRLDistributionPoints, []string{"http://pki.example/crl"}) || !slices.Equal(c.OCSPServer, []string{"http://pki.example/ocsp"}) {
+			if !slices.Equal(c.CRLDistributionPoints, []string{"http://pki.example/" + issuer + "/crl"}) || !slices.Equal(c.OCSPServer, []string{"http://pki.example/ocsp"}) {
 				t.Errorf("%v %v", c.CRLDistributionPoints, c.OCSPServer)
 			}
 			// Not before the issuer, which was made at the same moment, and so 5 minutes back.

@@ -20,7 +20,7 @@ func TestOpenSSLChecksAgentsByTheURLsInTheirCertificates(t *testing.T) {
 	in.edge("one", "--pki-listen", pki)
 	base := "http://" + pki + "/pki"
 	must(t, in.engine.UpdateConfig(in.ctx(), map[string]any{
-		"ocsp_servers": []string{base + "/ocsp"}, "crl_distribution_points": []string{base + "/crl.der"},
+		"ocsp_servers": []string{base + "/ocsp"}, "crl_distribution_points": []string{base + "/{issuer_id}/crl.der"},
 	}))
 	dir := t.TempDir()
 	agent := func(name string) (id string) {

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
+	"strings"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -74,7 +75,7 @@ func (e *Enroller) newLeaf(ctx context.Context, cfg apitype.Config, set *authori
 	leaf, err := ca.SignLeaf(issuer, ca.LeafTemplate{
 		PublicKey: key.public, AgentID: row.AgentID, Tenant: row.Tenant, TrustDomain: cfg.TrustDomain, Generation: generation,
 		TTL: row.leafTTL(cfg), Now: e.Now(),
-		CRLDistributionPoints: cfg.CRLDistributionPoints, OCSPServers: cfg.OCSPServers,
+		CRLDistributionPoints: issuersOwn(cfg.CRLDistributionPoints, issuer), OCSPServers: issuersOwn(cfg.OCSPServers, issuer),
 	})
 	if err != nil {
 		return nil, err
@@ -83,6 +84,15 @@ func (e *Enroller) newLeaf(ctx context.Context, cfg apitype.Config, set *authori
 		Certificate: leaf.PEM, IssuerID: issuer.ID, Serial: leaf.Serial.String(), Generation: generation,
 		Fingerprint: leaf.Fingerprint, KeyHash: key.hash[:], NotAfter: leaf.NotAfter,
 	}}, nil
+}
+
+// issuersOwn are URLs with the issuer's id filled in: each issuer has a list of its own, and a leaf keeps its URL for life.
+func issuersOwn(urls []string, issuer *ca.Issuer) []string {
+	var own []string
+	for _, u := range urls {
+		own = append(own, strings.ReplaceAll(u, "{issuer_id}", issuer.ID))
+	}
+	return own
 }
 
 // leafTTL is how long the agent's leaves live: as its pool said when it enrolled, else as the mount says.
