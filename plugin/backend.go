@@ -198,6 +198,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	case key == store.ConfigKey:
 		b.settings.Forget()
 		b.feed.SettingsChanged()
+		b.lists.SettingsChanged()
 	case key == store.CAStateKey || strings.HasPrefix(key, store.IssuerPrefix):
 		b.authority.Forget()
 		b.feed.IssuersChanged()

@@ -288,6 +288,18 @@ func TestThePublicIsServedWherePublicPKIIsOn(t *testing.T) {
 	call[apitype.CRL](m, write, "edge/crl", nil) // the edges go on
 }
 
+func TestAListIsGoodForWhatTheConfigurationSays(t *testing.T) {
+	m := ready(t)
+	issuer := call[apitype.CABundle](m, read, "ca/bundle", nil).Certificates[0]
+	m.ok(write, "config", data{"crl_expiry": "720h"})
+	m.crl(issuer, nil)
+	m.ok(write, "config", data{"crl_expiry": "1h"})
+	eventually(t, "a list that is good for an hour", func() bool {
+		_, list := m.crl(issuer, nil)
+		return list.NextUpdate.Sub(m.clock.now()) == time.Hour
+	})
+}
+
 // An answer that is not known for good is never kept: the serial may be given any time.
 func TestAnUnknownSerialIsNotKept(t *testing.T) {
 	m := ready(t)

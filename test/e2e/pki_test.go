@@ -171,8 +171,12 @@ func TestOpenSSLAgreesWithVault(t *testing.T) {
 				t.Errorf("%s: %s %v: %x", name, resp.Status, resp.Header, body)
 			}
 		}
-		if resp, _ := in.public("ocsp/" + strings.Repeat("A", 2<<20)); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-			t.Errorf("2 MiB: %s", resp.Status)
+		// Vault ends the connection, with or without a word.
+		if resp, err := http.Get(in.vault.Addr + "/v1/ampora/ocsp/" + strings.Repeat("A", 2<<20)); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+				t.Errorf("2 MiB: %s", resp.Status)
+			}
 		}
 		if out, err := in.engine.OCSP(in.ctx(), apitype.OCSPRequest{Request: strings.Repeat("A", 1<<20)}); err != nil || out.Status != "malformed" {
 			t.Errorf("1 MiB from an edge: %+v, %v", out, err)

@@ -134,6 +134,26 @@ func (l *Lists) Tick() {
 	}
 }
 
+// SettingsChanged has every list made again, since Expiry may be another.
+func (l *Lists) SettingsChanged() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.memory == nil {
+		return
+	}
+	for id, made := range l.memory.lists {
+		l.outdate(id, made)
+	}
+}
+
+// outdate notes that a list is no longer right, and begins to make the next if somebody wants it. The caller holds mu.
+func (l *Lists) outdate(issuerID string, made *list) {
+	made.stale = true
+	if made.wanted(l.sources.Now()) {
+		l.renew(issuerID, made)
+	}
+}
+
 // renew begins to make the next list, unless that is under way. The caller holds mu.
 func (l *Lists) renew(issuerID string, made *list) {
 	if made.building == nil {

@@ -74,10 +74,7 @@ func (l *Lists) Changed(agentID string, leaves []Leaf) {
 	}
 	for _, id := range l.memory.set(agent, leaves) {
 		if made := l.memory.lists[id]; made != nil {
-			made.stale = true
-			if made.wanted(l.sources.Now()) {
-				l.renew(id, made)
-			}
+			l.outdate(id, made)
 		}
 	}
 }
