@@ -274,6 +274,7 @@ func (w *world) baseline(s served, method string, values map[string]string) requ
 	if method != http.MethodPost && method != http.MethodPatch {
 		return r
 	}
+	revokes := strings.HasSuffix(s.path, apitype.PathAgentsRevoke)
 	for _, field := range s.body {
 		switch field {
 		case "token", "admin_secret":
@@ -289,24 +290,37 @@ func (w *world) baseline(s served, method string, values map[string]string) requ
 		case "sessions":
 			r = r.with(field, session(values))
 		case "agent_ids":
-			r = r.with(field, []string{values["agent_id"]})
+			id := values["agent_id"]
+			if revokes && id == w.own.values["agent_id"] {
+				id = w.fresh("agent_id") // the other one is still needed
+			}
+			r = r.with(field, []string{id})
+		case "fingerprint":
+			r = r.with(field, values[field])
 		case "body":
 			r = r.with(field, "a: 1")
 		case "group", "configuration":
-			r = r.with(field, values[field])
+			if !revokes { // it takes one selection alone
+				r = r.with(field, values[field])
+			}
 		}
 	}
 	return r
 }
 
-// fresh is a secret of acme that is good.
+// fresh is a secret of acme that is good, or an agent of it.
 func (w *world) fresh(kind string) string {
 	w.Helper()
 	c := w.root.ForTenant("acme")
-	if kind == "token" {
+	switch kind {
+	case "token":
 		issued, err := c.IssueToken(w.Context(), apitype.TokenIssueRequest{})
 		w.must(err)
 		return issued.Token
+	case "agent_id":
+		id, err := c.Redeem(w.Context(), apitype.RedeemRequest{Token: w.fresh("token"), CSR: w.csr})
+		w.must(err)
+		return id.AgentID
 	}
 	pool, err := c.RotatePoolSecret(w.Context(), w.own.values["pool"], apitype.RevokeRequest{})
 	w.must(err)

@@ -239,7 +239,7 @@ func (w *world) pathsWithoutATenant() {
 		if strings.HasPrefix(s.path, "tenants/") {
 			continue
 		}
-		public := s.path == apitype.PathCABundle || s.path == apitype.PathCABundlePEM
+		public := slices.ContainsFunc([]string{"ca/bundle", "crl", "issuer/", "ocsp/"}, func(begin string) bool { return strings.HasPrefix(s.path, begin) })
 		for _, o := range append(w.others, w.own) {
 			for _, method := range methods {
 				r := w.baseline(s, method, w.own.values)
