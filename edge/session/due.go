@@ -13,14 +13,6 @@ const (
 	maxTries   = 10               // that make a pause longer
 )
 
-// issuedAt is when a leaf was signed. Its own dates tell, but for a leaf of an issuer that was minutes old.
-func issuedAt(notBefore, notAfter time.Time) time.Time {
-	if at := notBefore.Add(identity.Backdate); at.Before(notAfter) {
-		return at
-	}
-	return notBefore
-}
-
 // renewalDue is when the edge gives an agent the next leaf: from two thirds of a leaf's life on, spread over the 15 % after
 // that, so that agents which enrolled together do not renew together. The serial says where in that span: every edge, and
 // the same one after a restart, comes to the same moment.

@@ -61,7 +61,7 @@ type member struct {
 func (d *Desk) openMember(c Caller, leaf *identity.Leaf, s *trust.Snapshot) (Session, error) {
 	m := &member{
 		desk: d, serial: leaf.Serial, issuer: s.Issuers[leaf.IssuerIndex], leaf: sha256.Sum256(c.Certificate.Raw),
-		issued: issuedAt(c.Certificate.NotBefore, leaf.NotAfter).Unix(), notAfter: leaf.NotAfter.Unix(), tenant: leaf.Tenant,
+		issued: identity.IssuedAt(c.Certificate.NotBefore, leaf.NotAfter).Unix(), notAfter: leaf.NotAfter.Unix(), tenant: leaf.Tenant,
 		source: c.Source, transport: c.Transport,
 	}
 	if c.Transport == HTTP {

@@ -152,7 +152,7 @@ func TestALeafOfAnIssuerMinutesOldIsRenewedInItsLife(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for notBefore, life := range map[time.Duration]time.Duration{-identity.Backdate: time.Minute, -time.Minute: time.Minute, 0: time.Minute, -2 * time.Minute: time.Hour} {
 		end := now.Add(life)
-		due := renewalDue(identity.Serial{1}, issuedAt(now.Add(notBefore), end), end)
+		due := renewalDue(identity.Serial{1}, identity.IssuedAt(now.Add(notBefore), end), end)
 		if due.After(end.Add(-life / 20)) {
 			t.Errorf("NotBefore %s, life %s: due %s before its end", notBefore, life, end.Sub(due))
 		}

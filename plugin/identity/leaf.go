@@ -30,6 +30,14 @@ type Leaf struct {
 // is less only where the issuer itself is younger.
 const Backdate = 5 * time.Minute
 
+// IssuedAt is when a leaf was signed. Its own dates tell, but for a leaf of an issuer that was minutes old.
+func IssuedAt(notBefore, notAfter time.Time) time.Time {
+	if at := notBefore.Add(Backdate); at.Before(notAfter) {
+		return at
+	}
+	return notBefore
+}
+
 // SPIFFEID is the one URI name of an agent's leaf.
 func SPIFFEID(trustDomain, tenant, agentID string) *url.URL {
 	path := "/agent/" + agentID

@@ -1,5 +1,5 @@
-// Package enroll turns a bootstrap token into an agent's identity on disk: it makes a key, has it signed over OpAMP, connects
-// with the certificate, and only then puts the files into place.
+// Package enroll turns a bootstrap token into an agent's identity on disk, and gets an identity on disk its next certificate: it
+// has a key signed over OpAMP, connects with the certificate, and only then puts the files into place.
 package enroll
 
 import (
@@ -15,6 +15,8 @@ import (
 	"github.com/ampora/ampora/cmd/ampora/internal/opampconn"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/token"
+	"github.com/google/uuid"
+	"github.com/open-telemetry/opamp-go/protobufs"
 )
 
 // Cmd is "ampora enroll".
@@ -34,14 +36,14 @@ const maxToken = 4096
 
 // Run enrols.
 func (c *Cmd) Run(ctx context.Context, con *console.Console) (err error) {
-	if _, err := opampconn.ParseEndpoint(c.Endpoint); err != nil {
-		return hint.Wrap(err, "it reads like wss://edge.example.com:4320/v1/opamp")
+	if err := checkEndpoint(c.Endpoint); err != nil {
+		return err
 	}
 	uid, err := instanceUID(c.InstanceUID)
 	if err != nil {
 		return err
 	}
-	ca, err := c.readCA(con)
+	ca, err := readCA(con, c.CAFile)
 	if err != nil {
 		return err
 	}
@@ -53,22 +55,34 @@ func (c *Cmd) Run(ctx context.Context, con *console.Console) (err error) {
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	e := &enrolment{
-		con: con, dir: dir, endpoint: c.Endpoint, ca: ca, keyType: c.KeyType, uid: uid, name: c.Name,
+		keeper: keeper{
+			con: con, dir: dir,
+			says:      func(uid uuid.UUID) *protobufs.AgentToServer { return introduction(c.Name, uid) },
+			ifRefused: "nothing was kept; the token is spent: issue a fresh one",
+			ifUntried: fmt.Sprintf("key and certificate are kept in %s; run the same command again to try them: no token is needed for that", dir.Path()),
+		},
+		endpoint: c.Endpoint, ca: ca, keyType: c.KeyType, uid: uid,
 		readToken: func() (token.Secret, error) { return c.readToken(con) },
 	}
 	return e.run(ctx)
 }
 
-func (c *Cmd) readCA(con *console.Console) ([]byte, error) {
-	if c.CAFile == "" {
+func checkEndpoint(endpoint string) error {
+	_, err := opampconn.ParseEndpoint(endpoint)
+	return hint.Wrap(err, "it reads like wss://edge.example.com:4320/v1/opamp")
+}
+
+// readCA reads what is to verify the edge; nil without a file.
+func readCA(con *console.Console, file string) ([]byte, error) {
+	if file == "" {
 		return nil, nil
 	}
-	ca, err := con.ReadInput(c.CAFile, 1<<20)
+	ca, err := con.ReadInput(file, 1<<20)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := (&idfiles.Identity{CA: ca}).Roots(); err != nil {
-		return nil, hint.Wrap(fmt.Errorf("%s: %w", c.CAFile, err), "'ampora inspect FILE' tells what is in it")
+		return nil, hint.Wrap(fmt.Errorf("%s: %w", file, err), "'ampora inspect FILE' tells what is in it")
 	}
 	return ca, nil
 }

@@ -132,7 +132,7 @@ func TestAnIdentityIsReplacedOnceTheEdgeRefusesIt(t *testing.T) {
 func (w *world) untilRefused(id *idfiles.Identity) {
 	w.Helper()
 	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(50 * time.Millisecond) {
-		_, err := connect(w.Context(), id, knock)
+		err := knockWith(w.Context(), id)
 		if r, refused := isRefusal(err); refused && r.Identity() {
 			return
 		}

@@ -8,26 +8,28 @@ import (
 	"github.com/open-telemetry/opamp-go/protobufs"
 )
 
-// firstMessage is what an agent says of itself when it connects.
-func (e *enrolment) firstMessage(uid uuid.UUID) *protobufs.AgentToServer {
+// takesOffers is what a client can that is given a certificate.
+const takesOffers = uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus |
+	protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings |
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus)
+
+// introduction is what a new agent says of itself when it connects. Without a name it has the host's.
+func introduction(called string, uid uuid.UUID) *protobufs.AgentToServer {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // it is only told, never relied on
 	}
-	name := e.name
+	name := called
 	if name == "" {
 		name = host
 	}
 	return &protobufs.AgentToServer{
-		InstanceUid: uid[:],
-		Capabilities: uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsStatus |
-			protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings |
-			protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus),
+		InstanceUid: uid[:], Capabilities: takesOffers,
 		AgentDescription: &protobufs.AgentDescription{
 			IdentifyingAttributes: attributes("service.name", name, "service.instance.id", uid.String()),
 			NonIdentifyingAttributes: attributes(
 				"host.name", host, "os.type", runtime.GOOS, "host.arch", runtime.GOARCH,
-				"service.instance.name", e.name), // several agents of one host are told apart by it
+				"service.instance.name", called), // several agents of one host are told apart by it
 		},
 	}
 }
@@ -40,28 +42,29 @@ func knock(uid uuid.UUID) *protobufs.AgentToServer {
 	}
 }
 
-// askForCertificate adds the CSR to a first message.
-func askForCertificate(msg *protobufs.AgentToServer, csr []byte) {
+// askForCertificate adds what asks for a certificate to a message.
+func askForCertificate(msg *protobufs.AgentToServer, csr []byte) *protobufs.AgentToServer {
 	msg.ConnectionSettingsRequest = &protobufs.ConnectionSettingsRequest{
 		Opamp: &protobufs.OpAMPConnectionSettingsRequest{
 			CertificateRequest: &protobufs.CertificateRequest{Csr: csr},
 		},
 	}
+	return msg
 }
 
-// applied says in a first message that the offer with this hash is what the agent came with.
-func applied(msg *protobufs.AgentToServer, hash []byte) {
-	if len(hash) == 0 {
-		return
-	}
-	msg.ConnectionSettingsStatus = &protobufs.ConnectionSettingsStatus{
-		LastConnectionSettingsHash: hash,
-		Status:                     protobufs.ConnectionSettingsStatuses_ConnectionSettingsStatuses_APPLIED,
+// applied says that the offer with this hash is what the agent came with, and keeps.
+func applied(hash []byte) *protobufs.AgentToServer {
+	return &protobufs.AgentToServer{
+		Capabilities: takesOffers,
+		ConnectionSettingsStatus: &protobufs.ConnectionSettingsStatus{
+			LastConnectionSettingsHash: hash,
+			Status:                     protobufs.ConnectionSettingsStatuses_ConnectionSettingsStatuses_APPLIED,
+		},
 	}
 }
 
-func goodbye(uid uuid.UUID) *protobufs.AgentToServer {
-	return &protobufs.AgentToServer{InstanceUid: uid[:], SequenceNum: 1, AgentDisconnect: &protobufs.AgentDisconnect{}}
+func goodbye() *protobufs.AgentToServer {
+	return &protobufs.AgentToServer{AgentDisconnect: &protobufs.AgentDisconnect{}}
 }
 
 func attributes(pairs ...string) []*protobufs.KeyValue {

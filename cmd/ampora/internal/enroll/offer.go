@@ -19,7 +19,6 @@ import (
 type offer struct {
 	id   idfiles.Identity
 	leaf *x509.Certificate
-	hash []byte
 }
 
 // readOffer finds an offer with a certificate in a message; nil when the message carries none.
@@ -31,8 +30,7 @@ func readOffer(msg *protobufs.ServerToAgent) *protobufs.OpAMPConnectionSettings 
 	return settings
 }
 
-// checkOffer holds the offer against what was asked for: the certificate must be for our key and for the agent that this
-// token turns into.
+// checkOffer holds the offer against what was asked for: the certificate must be for our key and for the agent that asks.
 func checkOffer(msg *protobufs.ServerToAgent, key crypto.Signer, keyPEM []byte, agentID, asked string, ca []byte, uid uuid.UUID) (*offer, error) {
 	settings := readOffer(msg)
 	block, _ := pem.Decode(settings.GetCertificate().GetCert())
@@ -52,15 +50,19 @@ func checkOffer(msg *protobufs.ServerToAgent, key crypto.Signer, keyPEM []byte, 
 		return nil, errors.New("the edge offered a certificate that names no agent of Ampora")
 	}
 	if serial.AgentID() != agentID {
-		return nil, fmt.Errorf("the edge offered a certificate for agent %s, but this token turns into agent %s", serial.AgentID(), agentID)
+		return nil, fmt.Errorf("the edge offered a certificate for agent %s, but agent %s has asked", serial.AgentID(), agentID)
 	}
 	if settings.GetTls().GetInsecureSkipVerify() {
 		return nil, errors.New("the edge offered settings that leave it unverified")
 	}
-	o := &offer{leaf: leaf, hash: msg.GetConnectionSettings().GetHash()}
+	if given := msg.GetAgentIdentification().GetNewInstanceUid(); len(given) == len(uid) {
+		copy(uid[:], given)
+	}
+	o := &offer{leaf: leaf}
 	o.id = idfiles.Identity{
 		Cert: settings.GetCertificate().GetCert(), Key: keyPEM, CA: serverRoots(settings, ca),
 		Endpoint: settings.GetDestinationEndpoint(), InstanceUID: uid.String(),
+		Offer: msg.GetConnectionSettings().GetHash(),
 	}
 	if o.id.Endpoint == "" {
 		o.id.Endpoint = asked

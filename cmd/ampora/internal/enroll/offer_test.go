@@ -37,7 +37,7 @@ func TestAnOfferIsHeldAgainstWhatWasAskedFor(t *testing.T) {
 	}{
 		{"a good one", &protobufs.OpAMPConnectionSettings{Certificate: &protobufs.TLSCertificate{Cert: leafFor(t, agent, ours, later)}}, ""},
 		{"for another key", &protobufs.OpAMPConnectionSettings{Certificate: &protobufs.TLSCertificate{Cert: leafFor(t, agent, foreign, later)}}, "another key"},
-		{"for another agent", &protobufs.OpAMPConnectionSettings{Certificate: &protobufs.TLSCertificate{Cert: leafFor(t, uuid.NewString(), ours, later)}}, "turns into agent " + agent},
+		{"for another agent", &protobufs.OpAMPConnectionSettings{Certificate: &protobufs.TLSCertificate{Cert: leafFor(t, uuid.NewString(), ours, later)}}, "but agent " + agent + " has asked"},
 		{"no PEM", &protobufs.OpAMPConnectionSettings{Certificate: &protobufs.TLSCertificate{Cert: []byte("x")}}, "no certificate"},
 		{"a key instead", &protobufs.OpAMPConnectionSettings{Certificate: &protobufs.TLSCertificate{Cert: keyPEM}}, "no certificate"},
 		{"without TLS from now on", &protobufs.OpAMPConnectionSettings{

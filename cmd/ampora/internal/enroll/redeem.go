@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
 	"github.com/ampora/ampora/cmd/ampora/internal/idfiles"
 	"github.com/ampora/ampora/cmd/ampora/internal/opampconn"
-	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/token"
 	"github.com/google/uuid"
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -33,8 +31,8 @@ func (e *enrolment) redeem(ctx context.Context, secret token.Secret) (*offer, er
 	if err != nil {
 		return nil, errors.Join(err, e.dir.Drop())
 	}
-	x := &exchange{enrolment: e, secret: secret, csr: csr, lost: again}
-	msg, err := x.run(ctx)
+	x := e.newExchange(secret, csr, again)
+	msg, err := x.ask(ctx)
 	if err != nil {
 		return nil, x.failed(err)
 	}
@@ -42,11 +40,7 @@ func (e *enrolment) redeem(ctx context.Context, secret token.Secret) (*offer, er
 	if err != nil {
 		return nil, hint.Wrap(errors.Join(err, e.dir.Drop()), "nothing was kept; is this an edge of Ampora? The token may be spent: issue a fresh one")
 	}
-	if given := msg.GetAgentIdentification().GetNewInstanceUid(); len(given) == len(e.uid) {
-		copy(e.uid[:], given)
-		o.id.InstanceUID = e.uid.String()
-	}
-	if err := e.dir.Answer(o.id, settings(e.dir, o.id)); err != nil {
+	if err := e.dir.Answer(o.id, e.settings(o.id)); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("the certificate was issued, but cannot be stored: %w", err),
 			"make room or mend the permissions, then enrol with a fresh token: this one is spent")
 	}
@@ -76,82 +70,25 @@ func (e *enrolment) prepare(secret token.Secret) (key []byte, again bool, err er
 // exchange is the conversation that spends the token.
 type exchange struct {
 	*enrolment
+	question
 	secret token.Secret
-	csr    []byte
-	lost   bool // a request was sent, now or by an earlier run, and its answer never came
 }
 
-// run asks until there is an answer. Before anything was sent a failure is final: it is most likely a wrong address.
-func (x *exchange) run(ctx context.Context) (*protobufs.ServerToAgent, error) {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		msg, err := x.once(ctx)
-		if err == nil {
-			return msg, nil
-		}
-		r, refused := isRefusal(err)
-		wait := pause
-		switch {
-		case refused && !r.Passing():
-			return nil, err
-		case refused:
-			wait = max(wait, r.RetryAfter)
-		case !x.lost:
-			return nil, err
-		}
-		if !sleep(ctx, wait) {
-			return nil, err
-		}
-	}
+func (e *enrolment) newExchange(secret token.Secret, csr []byte, again bool) *exchange {
+	return &exchange{enrolment: e, secret: secret, question: question{
+		again: again,
+		dial:  func(ctx context.Context) (opampconn.Conn, error) { return e.dialWith(ctx, secret) },
+		first: func() *protobufs.AgentToServer { return askForCertificate(e.says(e.uid), csr) },
+	}}
 }
 
-// once connects and asks, and asks again on the same connection as long as the edge says that time will mend it: there the
-// edge repeats its own request with the same key, so that nothing is spent twice.
-func (x *exchange) once(ctx context.Context) (*protobufs.ServerToAgent, error) {
-	roots, err := (&idfiles.Identity{CA: x.ca}).Roots()
+func (e *enrolment) dialWith(ctx context.Context, secret token.Secret) (opampconn.Conn, error) {
+	roots, err := (&idfiles.Identity{CA: e.ca}).Roots()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := opampconn.Dial(ctx, opampconn.Options{
-		Endpoint: x.endpoint, Token: x.secret.Reveal(),
+	return opampconn.Dial(ctx, opampconn.Options{
+		Endpoint: e.endpoint, Token: secret.Reveal(),
 		TLS: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 	})
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	for sequence := uint64(0); ; sequence++ {
-		first := x.firstMessage(x.uid)
-		first.SequenceNum = sequence
-		askForCertificate(first, x.csr)
-		msg, err := x.ask(ctx, conn, first)
-		r, refused := isRefusal(err)
-		if !refused || r.Status != 0 || !r.Passing() || !sleep(ctx, max(r.RetryAfter, time.Second)) {
-			return msg, err
-		}
-	}
-}
-
-// ask sends and waits for the offer. It keeps lost up to date: a request without an answer may have spent the token.
-func (x *exchange) ask(ctx context.Context, conn opampconn.Conn, msg *protobufs.AgentToServer) (answer *protobufs.ServerToAgent, err error) {
-	before := x.lost
-	x.lost = true
-	defer func() {
-		if r, refused := isRefusal(err); refused && certain(r) {
-			x.lost = before
-		}
-	}()
-	if err := conn.Send(ctx, msg); err != nil {
-		return nil, err
-	}
-	for {
-		answer, err = conn.Receive(ctx)
-		if err != nil || readOffer(answer) != nil {
-			return answer, err
-		}
-	}
-}
-
-// certain reports whether a refusal says for sure that the token was not spent by this request.
-func certain(r *opampconn.Refusal) bool {
-	return r.Err == nil || r.Err.Code != apitype.OutcomeUnknown
 }

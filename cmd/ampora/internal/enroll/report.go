@@ -33,8 +33,8 @@ func describe(id *idfiles.Identity) (*whose, error) {
 }
 
 // report tells what now lies in the directory.
-func (e *enrolment) report() error {
-	id, err := e.dir.Current()
+func (k *keeper) report() error {
+	id, err := k.dir.Current()
 	if err != nil {
 		return err
 	}
@@ -42,11 +42,11 @@ func (e *enrolment) report() error {
 	if err != nil {
 		return err
 	}
-	e.con.Printf("agent_id     %s\n", who.agentID)
-	e.con.Printf("instance_uid %s\n", id.InstanceUID)
-	e.con.Printf("certificate  %s, valid until %s\n", e.dir.File(idfiles.Cert), who.leaf.NotAfter.UTC().Format(time.RFC3339))
-	e.con.Printf("key          %s\n", e.dir.File(idfiles.Key))
-	e.con.Printf("endpoint     %s\n", id.Endpoint)
-	e.con.Printf("settings     %s, or %s for a collector without a supervisor\n", e.dir.File(idfiles.Supervisor), e.dir.File(idfiles.Extension))
+	k.con.Printf("agent_id     %s\n", who.agentID)
+	k.con.Printf("instance_uid %s\n", id.InstanceUID)
+	k.con.Printf("certificate  %s, valid until %s\n", k.dir.File(idfiles.Cert), who.leaf.NotAfter.UTC().Format(time.RFC3339))
+	k.con.Printf("key          %s\n", k.dir.File(idfiles.Key))
+	k.con.Printf("endpoint     %s\n", id.Endpoint)
+	k.con.Printf("settings     %s, or %s for a collector without a supervisor\n", k.dir.File(idfiles.Supervisor), k.dir.File(idfiles.Extension))
 	return nil
 }

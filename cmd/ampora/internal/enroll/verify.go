@@ -2,14 +2,8 @@ package enroll
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"time"
-
-	"github.com/ampora/ampora/cmd/ampora/internal/idfiles"
-	"github.com/ampora/ampora/cmd/ampora/internal/opampconn"
-	"github.com/google/uuid"
-	"github.com/open-telemetry/opamp-go/protobufs"
 )
 
 // Times of a connection that tries an identity.
@@ -22,69 +16,24 @@ const (
 	refusedFor = 5 * time.Second
 )
 
-// connect goes to an identity's endpoint with its certificate and says what says answers, and reports the new instance uid when
-// the edge gave one. A nil error means that the edge took the certificate and answered.
-func connect(ctx context.Context, id *idfiles.Identity, says func(uuid.UUID) *protobufs.AgentToServer) (uuid.UUID, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	uid, err := uuid.Parse(id.InstanceUID)
-	if err != nil {
-		return uuid.Nil, errors.New("the instance uid is no UUID")
-	}
-	pair, err := id.Pair()
-	if err != nil {
-		return uuid.Nil, err
-	}
-	roots, err := id.Roots()
-	if err != nil {
-		return uuid.Nil, err
-	}
-	conn, err := opampconn.Dial(ctx, opampconn.Options{
-		Endpoint: id.Endpoint,
-		TLS:      &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}},
-	})
-	if err != nil {
-		return uuid.Nil, err
-	}
-	defer conn.Close()
-	if err := conn.Send(ctx, says(uid)); err != nil {
-		return uuid.Nil, err
-	}
-	answer, err := conn.Receive(ctx)
-	if err != nil {
-		return uuid.Nil, err
-	}
-	var given uuid.UUID
-	if b := answer.GetAgentIdentification().GetNewInstanceUid(); len(b) == len(given) {
-		copy(given[:], b)
-		uid = given
-	}
-	_ = conn.Send(ctx, goodbye(uid)) // politeness: the identity has proved itself
-	return given, nil
-}
-
-// verify tries an offer until it works, the edge refuses it, or time is over.
-func (e *enrolment) verify(ctx context.Context, o *offer) (uuid.UUID, error) {
+// verify tries an offer until it works, the edge refuses it, or time is over. The connection is the caller's to end.
+func (k *keeper) verify(ctx context.Context, o *offer) (*trial, error) {
 	begin := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		given, err := connect(ctx, &o.id, func(uid uuid.UUID) *protobufs.AgentToServer {
-			first := e.firstMessage(uid)
-			applied(first, o.hash)
-			return first
-		})
+		t, err := try(ctx, &o.id, k.says)
 		if err == nil {
-			return given, nil
+			return t, nil
 		}
 		r, refused := isRefusal(err)
 		if refused && r.Identity() && time.Since(begin) > refusedFor {
-			return uuid.Nil, err
+			return nil, err
 		}
 		wait := pause
 		if refused && r.RetryAfter > 0 {
 			wait = r.RetryAfter
 		}
 		if !sleep(ctx, wait) {
-			return uuid.Nil, errors.Join(err, context.Cause(ctx))
+			return nil, errors.Join(err, context.Cause(ctx))
 		}
 	}
 }

@@ -137,7 +137,7 @@ func (w *world) mustEnrol(dir, token string, change ...func(*Cmd)) *idfiles.Iden
 		w.Fatalf("enrolling: %s", r.text)
 	}
 	id := w.identity(dir)
-	if _, err := connect(w.Context(), id, knock); err != nil {
+	if err := knockWith(w.Context(), id); err != nil {
 		w.Fatalf("connecting with what was written: %v", err)
 	}
 	return id

@@ -58,8 +58,7 @@ type Dir struct {
 	path    string
 	lock    *os.File
 	created []string // by Open, outermost first
-	// step, when set, is called before every change of a file; its error ends the run as a crash would. Tests set it.
-	step func(what string) error
+	step    func(what string) error
 }
 
 // ErrBusy means that another process is at work in the directory.
@@ -126,6 +125,9 @@ func (d *Dir) mkdir(path string) error {
 	d.created = append(d.created, path)
 	return nil
 }
+
+// Before has f called before every change of a file; its error ends the run as a crash would. It is for tests.
+func (d *Dir) Before(f func(what string) error) { d.step = f }
 
 func (d *Dir) at(what string) error {
 	if d.step == nil {

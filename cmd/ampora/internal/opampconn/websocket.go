@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -80,6 +81,9 @@ func (c *wsConn) Receive(ctx context.Context) (*protobufs.ServerToAgent, error) 
 }
 
 func (c *wsConn) readError(ctx context.Context, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("the edge at %s gave no answer in time: %w", c.endpoint, context.DeadlineExceeded)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
