@@ -14,7 +14,8 @@ import (
 var snapshotLine = regexp.MustCompile(`trust snapshot(?: again)?: revision=([^ .]+)\.`)
 
 // TestTheLeaderGoesAwayUnderEnrolments takes the leader away in each of the ways in which that happens, one after the other,
-// while agents enrol all the time. Nobody restarts an edge or helps one.
+// while agents enrol all the time. Nobody restarts an edge or helps one. When the leader is cut off, another one is slow to
+// take over: a standby first waits for the end of every request that it has passed on to the old one.
 func TestTheLeaderGoesAwayUnderEnrolments(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
@@ -60,7 +61,13 @@ func TestTheLeaderGoesAwayUnderEnrolments(t *testing.T) {
 		}},
 		{"cut off", func(leader *vaulttest.Vault) func() {
 			w.vault.CutOff(leader)
-			return w.vault.Mend
+			return func() {
+				health, err := leader.Client().Sys().HealthWithContext(ctx)
+				if err != nil || !health.Standby {
+					t.Errorf("the node that is cut off says of itself %+v, %v", health, err)
+				}
+				w.vault.Mend()
+			}
 		}},
 	} {
 		l.flows(10)

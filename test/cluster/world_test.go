@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 // insist makes a call until it succeeds: Vault is away for a while, again and again. What a lost answer has done stays done.
 func insist[T any](ctx context.Context, call func(context.Context) (T, error)) (out T, err error) {
 	for {
-		try, cancel := context.WithTimeout(ctx, 15*time.Second)
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		out, err = call(try)
 		cancel()
 		if err == nil || ctx.Err() != nil {
