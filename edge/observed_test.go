@@ -5,6 +5,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,10 +117,18 @@ func TestWhatIsDrawnAndWatchedIsExposed(t *testing.T) {
 	if up, ready, tokens := w.metric("ampora_edge_vault_up"), w.metric("ampora_edge_ready"), w.metric("ampora_edge_bootstrap_ready"); up+ready+tokens != "111" {
 		t.Errorf("Vault %s, ready %s, for tokens %s", up, ready, tokens)
 	}
-	all := w.exposed()
-	if states := all["ampora_edge_issuer_expiry_seconds"]["state"]; len(states) != 1 || !states["active"] {
-		t.Errorf("issuers %v", all["ampora_edge_issuer_expiry_seconds"])
+	next, err := w.vault.CARoot(t.Context(), apitype.CARootRequest{TTL: 40 * 24 * 3600})
+	if err != nil {
+		t.Fatal(err)
 	}
+	if _, err := w.vault.SetIssuerState(t.Context(), next.IssuerID, apitype.IssuerRequest{State: "active"}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("both issuers are told of, the new one as the active one", 20*time.Second, func() bool {
+		left, err := strconv.ParseFloat(w.metric(`ampora_edge_issuer_expiry_seconds{issuer="`+next.IssuerID+`",state="active"}`), 64)
+		return err == nil && left > 39*24*3600 && left <= 40*24*3600 && w.exposed()["ampora_edge_issuer_expiry_seconds"]["state"]["trusted"]
+	})
+	all := w.exposed()
 	t.Run("dashboard", func(t *testing.T) { checkDashboard(t, all) })
 	t.Run("alerts", func(t *testing.T) { checkAlerts(t, all) })
 }
