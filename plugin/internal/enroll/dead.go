@@ -64,7 +64,7 @@ func (l leafRef) leaf(agentID string) (revocation.Leaf, error) {
 // visited twice: the later visit counts, for an agent that was revoked had all its leaves by then.
 func (e *Enroller) DeadLeaves(ctx context.Context, visit func(agentID string, leaves []revocation.Leaf)) error {
 	ctx = store.InPassing(ctx)
-	var pace pace.Pace
+	pace := pace.Pace{Awaited: true} // there is no CRL before
 	each := func(prefix string, refs func(id string) ([]leafRef, error)) error {
 		return e.Store.Walk(ctx, prefix, "", func(id string) (bool, error) {
 			if err := pace.Step(ctx); err != nil {

@@ -9,12 +9,16 @@ import (
 
 const (
 	stretch = 10 * time.Millisecond // of work before a rest
-	share   = 4                     // a rest is so many times as long as the work before it: a fifth of the time is worked
+	share   = 4                     // a rest is so many times as long as the work before it, unless somebody waits for it
 	longest = time.Second           // rest, whatever the work took
 )
 
 // Pace is that of one piece of work. The zero value is ready; it is for one goroutine.
-type Pace struct{ since time.Time }
+type Pace struct {
+	// Awaited is for work that somebody waits for: it takes half of the time, and not a fifth.
+	Awaited bool
+	since   time.Time
+}
 
 // Step is called before every small step of the work, such as one row. It rests when it is time to, and answers ctx's error
 // when that has ended.
@@ -26,7 +30,11 @@ func (p *Pace) Step(ctx context.Context) error {
 	if worked < stretch {
 		return ctx.Err()
 	}
-	rest := time.NewTimer(min(share*worked, longest))
+	pause := share * worked
+	if p.Awaited {
+		pause = worked
+	}
+	rest := time.NewTimer(min(pause, longest))
 	defer rest.Stop()
 	select {
 	case <-ctx.Done():
