@@ -272,6 +272,7 @@ func (w *world) log(name string) *os.File {
 func (w *world) write(name, text string) {
 	w.t.Helper()
 	name = strings.TrimPrefix(name, "/")
+	must(w.t, os.MkdirAll(filepath.Dir(filepath.Join(w.dir, name)), 0o700))
 	must(w.t, os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600))
 }
 
