@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -51,6 +52,9 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 		if answer.Configuration, err = e.ConfigurationOf(ctx, row.Tenant, row.Group); err != nil {
 			return answer, err
 		}
+	}
+	if answer.Leaf == apitype.LeafSuperseded && row.leftBehind(serial, in.Since) {
+		return answer, nil
 	}
 	if answer.Leaf == apitype.LeafSuperseded {
 		return answer, e.suspectClone(ctx, origin, row, in)
@@ -129,6 +133,13 @@ func (e *Enroller) confirm(ctx context.Context, origin audit.Origin, row *agentR
 	}
 	e.finish(ctx, row.AgentID, &met{agent: &next})
 	return &next, nil
+}
+
+// leftBehind reports whether a session of a replaced leaf began, by its edge's clock, while the leaf was good: it is told late by an
+// edge that has not heard of the new one, and nobody has come back. Should that be a thief, he is told when he does.
+func (a *agentRow) leftBehind(serial identity.Serial, since int64) bool {
+	i := slices.IndexFunc(a.Past, func(l leafRef) bool { return l.Generation == serial.Generation() })
+	return i >= 0 && since != 0 && since < a.Past[i].Time.Unix()
 }
 
 // suspectClone tells, once for each leaf of the agent, that a replaced one came back.

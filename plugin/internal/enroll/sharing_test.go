@@ -59,3 +59,29 @@ func TestTwoLiveSessionsOfOneLeafAreToldOnce(t *testing.T) {
 		})
 	}
 }
+
+// A session that another edge still has of a leaf which was replaced meanwhile is ended and is no suspicion; one that begins
+// after that is.
+func TestASessionThatWasLeftBehindIsNoClone(t *testing.T) {
+	r := newRenewing(t, false)
+	began := r.at.Unix()
+	r.at = r.at.Add(time.Hour)
+	next, err := r.renew(apitype.RenewRequest{})
+	r.must(err)
+	r.seen(next, next.Fingerprint)
+	r.at = r.at.Add(time.Hour)
+	r.wantSuperseded(began, 0)
+	r.wantSuperseded(r.at.Unix(), 1)
+}
+
+func (r *renewing) wantSuperseded(since int64, told int) {
+	r.t.Helper()
+	a, err := r.Seen(r.t.Context(), operator, "", "two", apitype.SessionReport{AgentID: r.first.AgentID, SerialNumber: r.first.SerialNumber, Since: since})
+	r.must(err)
+	if a.Leaf != apitype.LeafSuperseded {
+		r.t.Errorf("the replaced leaf is %s", a.Leaf)
+	}
+	if n := r.events()[apitype.ActionCertificateSuspected]; n != told {
+		r.t.Errorf("a session that began at %d: told %d times, want %d", since, n, told)
+	}
+}
