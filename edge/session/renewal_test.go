@@ -445,7 +445,7 @@ func TestAPollCarriesTheOffer(t *testing.T) {
 			m.Closed()
 			time.Sleep(30 * time.Second)
 		}
-		if offered == 0 || offered != len(w.asked()) {
+		if waiting := len(w.asked()) - offered; offered == 0 || waiting < 0 || waiting > 1 { // one may wait for the next poll
 			t.Errorf("%d offers, asked %d times", offered, len(w.asked()))
 		}
 	})
