@@ -105,6 +105,10 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	if again := next.sameNext(set, key); again != nil {
 		return stored(set, &next, *again)
 	}
+	if r.generate && !next.NextSeen.IsZero() {
+		// A session that was left behind asks, and what it got would end the leaf that the agent has gone over to.
+		return nil, apitype.Errorf(apitype.RateLimited, "the agent has begun to use its next certificate")
+	}
 	if err := next.roomForPast(now); err != nil {
 		return nil, err
 	}

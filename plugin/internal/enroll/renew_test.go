@@ -370,3 +370,18 @@ func TestARevocationAfterARestoreCoversWhatTheBackupForgot(t *testing.T) {
 		t.Errorf("%s: %v", a.State, err)
 	}
 }
+
+// A session that an agent left behind does not take from it the leaf that it has gone over to.
+func TestANextLeafThatIsInUseIsNotReplacedByAnotherSession(t *testing.T) {
+	r := newRenewing(t, true)
+	next, err := r.renew(apitype.RenewRequest{GenerateKey: true})
+	r.must(err)
+	r.seen(next, "")
+	_, err = r.renew(apitype.RenewRequest{GenerateKey: true})
+	wantCode(t, err, apitype.RateLimited)
+	if a := r.seen(next, next.Fingerprint); a.Leaf != apitype.LeafCurrent {
+		t.Errorf("the leaf in use is %s", a.Leaf)
+	}
+	_, err = r.renew(apitype.RenewRequest{Fingerprint: next.Fingerprint, GenerateKey: true})
+	r.must(err)
+}
