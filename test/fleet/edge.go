@@ -111,7 +111,7 @@ func (e *Edge) get(path string) (int, []byte) {
 }
 
 // Patience is how long Eventually waits: many times what anything here takes on a machine that is not busy.
-const Patience = 90 * time.Second
+const Patience = 3 * time.Minute
 
 // Eventually waits until ok answers true.
 func Eventually(t testing.TB, what string, ok func() bool) {

@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -59,7 +60,7 @@ func readStat(path string) (p Process, parent int, ok bool) {
 	return p, parent, true
 }
 
-// Dialled tells which of the processes has opened a connection over IPv4 that we have accepted.
+// Dialled tells which of the processes has opened a connection over IPv4 loopback that we have accepted.
 func Dialled(conn net.Conn, pids []int) (pid int, ok bool) {
 	theirs, ok1 := conn.RemoteAddr().(*net.TCPAddr)
 	ours, ok2 := conn.LocalAddr().(*net.TCPAddr)
@@ -68,18 +69,19 @@ func Dialled(conn net.Conn, pids []int) (pid int, ok bool) {
 		return 0, false
 	}
 	// A line is: number, local address, remote address, state, queues, timer, retransmissions, uid, timeout, inode, ...
-	local, remote := fmt.Sprintf(":%04X", theirs.Port), fmt.Sprintf(":%04X", ours.Port)
-	for line := range strings.Lines(string(table)) {
-		f := strings.Fields(line)
-		if len(f) < 10 || !strings.HasSuffix(f[1], local) || !strings.HasSuffix(f[2], remote) {
-			continue
-		}
-		for _, pid := range pids {
-			files, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "fd", "*"))
-			for _, file := range files {
-				if to, err := os.Readlink(file); err == nil && to == "socket:["+f[9]+"]" {
-					return pid, true
-				}
+	// There may be very many of them, so that they are not taken apart one by one.
+	_, rest, found := bytes.Cut(table, fmt.Appendf(nil, " 0100007F:%04X 0100007F:%04X ", theirs.Port, ours.Port))
+	fields := bytes.Fields(rest[:min(len(rest), 200)])
+	if !found || len(fields) < 7 {
+		return 0, false
+	}
+	socket := "socket:[" + string(fields[6]) + "]"
+	for _, pid := range pids {
+		dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+		files, _ := os.ReadDir(dir) // none of a process that has ended
+		for _, file := range files {
+			if to, err := os.Readlink(filepath.Join(dir, file.Name())); err == nil && to == socket {
+				return pid, true
 			}
 		}
 	}
