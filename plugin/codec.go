@@ -112,6 +112,9 @@ func fieldsOf(t reflect.Type) map[string]*framework.FieldSchema {
 }
 
 func fieldType(t reflect.Type) framework.FieldType {
+	if t == reflect.TypeFor[apitype.RevokedSet]() { // it writes itself as one
+		return framework.TypeString
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return fieldType(t.Elem())

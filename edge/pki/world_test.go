@@ -245,7 +245,7 @@ func (e *engine) name() string { return "epoch." + strconv.Itoa(e.revision) }
 func (e *engine) tell(serial identity.Serial) {
 	e.mu.Lock()
 	e.revision++
-	e.pushed = append(e.pushed, apitype.SyncRevoked{AgentID: serial.AgentID(), Generation: serial.Generation(), Reason: "keyCompromise", NotAfter: time.Now().Add(life).Unix()})
+	e.pushed = append(e.pushed, apitype.SyncRevoked{AgentID: serial.AgentID(), Generation: serial.Generation(), NotAfter: time.Now().Add(life).Unix()})
 	e.mu.Unlock()
 	select {
 	case e.changed <- struct{}{}:

@@ -21,7 +21,7 @@ type SyncResponse struct {
 	// Issuers, when present, replaces the whole list: the active issuer first, then the trusted ones.
 	Issuers []SyncIssuer `json:"issuers,omitempty"`
 	// Revoked adds to the set (or is the set, in a full snapshot).
-	Revoked []SyncRevoked `json:"revoked,omitempty"`
+	Revoked RevokedSet `json:"revoked,omitempty"`
 }
 
 // SyncSettings is what an edge needs of the configuration.
@@ -41,14 +41,6 @@ type SyncIssuer struct {
 	IssuerID    string `json:"issuer_id"`
 	State       string `json:"state"`
 	Certificate string `json:"certificate"` // PEM
-}
-
-// SyncRevoked ends every leaf of the agent up to and including the generation.
-type SyncRevoked struct {
-	AgentID    string `json:"agent_id"`
-	Generation uint32 `json:"generation"`
-	Reason     string `json:"reason"`
-	NotAfter   int64  `json:"not_after"` // Unix seconds: when the last of those leaves has expired and the entry may be dropped
 }
 
 // ReportRequest is what an edge tells of itself and of sessions not yet reported.

@@ -185,7 +185,7 @@ func (*revokedRow) SchemaName() string { return "revocation" }
 func (*revokedRow) SchemaVersion() int { return 1 }
 
 func (r *revokedRow) sync() apitype.SyncRevoked {
-	return apitype.SyncRevoked{AgentID: r.AgentID, Generation: r.Generation, Reason: r.Reason, NotAfter: r.NotAfter.Unix()}
+	return apitype.SyncRevoked{AgentID: r.AgentID, Generation: r.Generation, NotAfter: r.NotAfter.Unix()}
 }
 
 func (a *agentRow) info(revoked *revokedRow) apitype.Agent {

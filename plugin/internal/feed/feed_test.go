@@ -74,7 +74,7 @@ func newFeed(t *testing.T, s *storage) *feed.Feed {
 }
 
 func revoked(id string) apitype.SyncRevoked {
-	return apitype.SyncRevoked{AgentID: id, Generation: 1, Reason: "unspecified", NotAfter: 2000}
+	return apitype.SyncRevoked{AgentID: id, Generation: 1, NotAfter: 2000}
 }
 
 func poll(t *testing.T, f *feed.Feed, since string) apitype.SyncResponse {
