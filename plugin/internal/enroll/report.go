@@ -47,19 +47,19 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	row := m.agent
 	answer.Leaf = standing(m, serial)
 	answer.Tenant, answer.Group, answer.Configuration, answer.KeyOrigin = row.Tenant, row.Group, row.Configuration, row.KeyOrigin
-	answer.KeyOrigin = row.KeyOrigin
 	if row.Configuration == "" && row.Group != "" {
 		if answer.Configuration, err = e.ConfigurationOf(ctx, row.Tenant, row.Group); err != nil {
 			return answer, err
 		}
 	}
-	if answer.Leaf == apitype.LeafSuperseded && row.leftBehind(serial, in.Since) {
-		return answer, nil
-	}
-	if answer.Leaf == apitype.LeafSuperseded {
-		return answer, e.suspectClone(ctx, origin, row, in)
-	}
-	if answer.Leaf != apitype.LeafCurrent && answer.Leaf != apitype.LeafNext {
+	switch answer.Leaf {
+	case apitype.LeafCurrent, apitype.LeafNext:
+	case apitype.LeafSuperseded:
+		if !row.leftBehind(serial, in.Since) {
+			err = e.suspectClone(ctx, origin, row, in)
+		}
+		return answer, err
+	default:
 		return answer, nil
 	}
 	if row.confirmed(answer.Leaf, in.Applied, e.Now()) {
@@ -71,24 +71,11 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	if row, err = e.seenTwice(ctx, origin, row, edge, serial, in); err != nil {
 		return answer, err
 	}
-	next := *row
-	dirty := e.Now().Sub(row.LastSeen) >= lastSeenStep
+	next, dirty := row.told(in)
 	if answer.Leaf == apitype.LeafNext && row.NextSeen.IsZero() {
 		next.NextSeen, dirty = e.Now().UTC(), true
 	}
-	if next.InstanceUID == "" {
-		if u, err := uuid.Parse(in.InstanceUID); err == nil {
-			next.InstanceUID, dirty = u.String(), true
-		}
-	}
-	if in.HasState && stateFits(in) {
-		next.Description, next.DisplayName, next.Capabilities = in.Description, in.DisplayName, in.Capabilities
-		if next.DisplayName == "" {
-			next.DisplayName = row.DisplayName
-		}
-		next.StateHash = in.StateHash
-		dirty = dirty || next.StateHash != row.StateHash
-	}
+	dirty = dirty || e.Now().Sub(row.LastSeen) >= lastSeenStep
 	answer.InstanceUID = next.InstanceUID
 	answer.StateWanted = in.StateHash != "" && next.StateHash != in.StateHash
 	if !dirty {
@@ -96,6 +83,23 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	}
 	next.LastSeen, next.Edge = e.Now().UTC().Truncate(time.Second), edge
 	return answer, e.Store.Put(ctx, store.Sharded(store.AgentPrefix, row.AgentID), &next)
+}
+
+// told is the row with what the agent says of itself, and whether that is news.
+func (a *agentRow) told(in apitype.SessionReport) (next agentRow, news bool) {
+	next = *a
+	if u, err := uuid.Parse(in.InstanceUID); err == nil && next.InstanceUID == "" {
+		next.InstanceUID, news = u.String(), true
+	}
+	if in.HasState && stateFits(in) {
+		next.Description, next.DisplayName, next.Capabilities = in.Description, in.DisplayName, in.Capabilities
+		if next.DisplayName == "" {
+			next.DisplayName = a.DisplayName
+		}
+		next.StateHash = in.StateHash
+		news = news || next.StateHash != a.StateHash
+	}
+	return next, news
 }
 
 // stateFits bounds what an agent may write into its row.
