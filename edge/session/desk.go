@@ -32,7 +32,7 @@ type Timing struct {
 	Flight       time.Duration // for an agent to come back with an offer before it is made another; default 3 min
 	Confirm      time.Duration // until a session with a leaf that is not confirmed is reported again; default 15 min and some
 	Rival        time.Duration // that a session may still be heard of after a newer one of its leaf began; default 10 s
-	Again        time.Duration // until any other session is reported again, a tenth more or less; default 1 h
+	Again        time.Duration // until any other session is reported again, a tenth more or less; default 4 h, for Vault audits each
 }
 
 func (t Timing) withDefaults() Timing {
@@ -40,7 +40,7 @@ func (t Timing) withDefaults() Timing {
 		&t.FirstMessage: 10 * time.Second, &t.CSRWait: 5 * time.Second, &t.OfferLinger: 30 * time.Second,
 		&t.Bootstrap: time.Minute, &t.Redeem: 45 * time.Second, &t.Check: 10 * time.Second,
 		&t.Report: time.Second, &t.Idle: time.Minute, &t.Refused: 20 * time.Second,
-		&t.Renew: 40 * time.Second, &t.Flight: 3 * time.Minute, &t.Confirm: 15*time.Minute + 5*time.Second, &t.Again: time.Hour,
+		&t.Renew: 40 * time.Second, &t.Flight: 3 * time.Minute, &t.Confirm: 15*time.Minute + 5*time.Second, &t.Again: 4 * time.Hour,
 		&t.Rival: 10 * time.Second,
 	} {
 		if *field <= 0 {

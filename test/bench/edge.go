@@ -147,6 +147,9 @@ func (b *bench) measureMemory(ctx context.Context, servers []*server) (quiet sta
 		}
 	}
 	pause(ctx, time.Until(settled))
+	if err := b.reported(ctx, servers[0]); err != nil {
+		return quiet, err
+	}
 	if err := b.watchAudit(ctx, window); err != nil {
 		return quiet, err
 	}
@@ -177,6 +180,15 @@ func (b *bench) measureMemory(ctx context.Context, servers []*server) (quiet sta
 }
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+// reported waits until the edge has told Vault of all the agents that have come to it.
+func (b *bench) reported(ctx context.Context, edge *server) error {
+	_, err := b.within(ctx, 5*time.Minute, func() (bool, error) {
+		waiting, err := edge.metric(ctx, "ampora_edge_report_queue")
+		return waiting == 0, err
+	})
+	return err
+}
 
 // watchAudit measures what the edge, and nobody else, makes Vault write into its audit log.
 func (b *bench) watchAudit(ctx context.Context, window time.Duration) error {

@@ -46,15 +46,18 @@ func (b *bench) measureRestart(ctx context.Context, log *os.File, servers []*ser
 	return ctx.Err()
 }
 
-// measureLeft says what the edge has kept of agents that have gone, beside what an edge has that only ever had a few. It waits as
-// long for that as for the idle agents' memory, and a little longer: then an idle Go program has collected its garbage.
+// measureLeft says what the edge has kept of agents that have gone, beside what an edge has that only ever had a few. It waits twice
+// as long for that as for the idle agents' memory: an idle Go program collects its garbage every two minutes, and gives memory back little by little.
 func (b *bench) measureLeft(ctx context.Context, edge *server, quiet state) error {
 	b.say("waiting until the edge has let go of what its agents took")
+	if err := b.reported(ctx, edge); err != nil {
+		return err
+	}
 	start := time.Now()
 	took := float64(b.idle.resident - quiet.resident)
 	var now state
 	var share, goroutines float64
-	_, err := b.within(ctx, b.settle+b.settle/10, func() (_ bool, err error) {
+	_, err := b.within(ctx, 2*b.settle, func() (_ bool, err error) {
 		now, err = edge.state(ctx)
 		share = max(0, float64(now.resident-quiet.resident)) / max(took, 1) * 100
 		goroutines = max(0, now.goroutines-quiet.goroutines)

@@ -9,13 +9,13 @@ import (
 
 const (
 	stretch = 10 * time.Millisecond // of work before a rest
-	share   = 4                     // a rest is so many times as long as the work before it, unless somebody waits for it
+	share   = 9                     // a rest is so many times as long as the work before it, unless somebody waits for it
 	longest = time.Second           // rest, whatever the work took
 )
 
 // Pace is that of one piece of work. The zero value is ready; it is for one goroutine.
 type Pace struct {
-	// Awaited is for work that somebody waits for: it takes half of the time, and not a fifth.
+	// Awaited is for work that somebody waits for: it takes half of the time, and not a tenth.
 	Awaited bool
 	since   time.Time
 }
