@@ -3,6 +3,7 @@ package away
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -99,7 +100,7 @@ func down(t *testing.T, e *fleet.Edge) {
 }
 
 func TestVaultIsAway(t *testing.T) {
-	names := []string{"stale", "late", "busy", "left", "right"}
+	names := []string{"stale", "late", "busy", "left", "right", "here", "there"}
 	for name := range outages {
 		names = append(names, name)
 	}
@@ -110,6 +111,7 @@ func TestVaultIsAway(t *testing.T) {
 		}
 		t.Run("for so long that the edge knows too little", func(t *testing.T) { t.Parallel(); w.within(t).grownStale() })
 		t.Run("with an answer that comes too late", func(t *testing.T) { t.Parallel(); w.within(t).answeredLate() })
+		t.Run("not at all, and two use one certificate", func(t *testing.T) { t.Parallel(); w.within(t).sharedOverEdges() })
 	})
 	// These touch everybody's Vault.
 	for name, harm := range map[string]func(context.Context) error{
@@ -307,6 +309,30 @@ func (w *world) enrolsWhile(harm func(context.Context) error) {
 	must(t, known.Poll(t.Context(), e.Address()))
 	if err := session.Ended(); err != nil {
 		t.Errorf("the live session has ended: %v", err)
+	}
+}
+
+// sharedOverEdges has two sessions of one certificate live on two edges for longer than an agent that moves would have.
+func (w *world) sharedOverEdges() {
+	t, ctx := w.t, w.t.Context()
+	again := func(o *edge.Options) { o.Timing.Again = 10 * time.Second }
+	here, there := w.edge("here", w.vault.Addr, again), w.edge("there", w.vault.Addr, again)
+	a := w.agent()
+	must(t, a.Enrol(ctx, here.Address(), w.token().Token))
+	live := []*fleet.Session{w.connect(a, here.Address()), w.connect(a, there.Address())}
+	begun := time.Now()
+	fleet.Eventually(t, "it is not for a moment", func() bool { return time.Since(begun) > 100*time.Second })
+	fleet.Eventually(t, "an event tells of two live sessions of one certificate", func() bool {
+		return len(w.events(a.ID(), apitype.ActionCertificateSuspected)) > 0
+	})
+	told := w.events(a.ID(), apitype.ActionCertificateSuspected)
+	if sessions := fmt.Sprint(told[0].Details["live_sessions"]); !strings.Contains(sessions, "here") || !strings.Contains(sessions, "there") {
+		t.Errorf("told as %+v", told[0].Details)
+	}
+	for _, s := range live {
+		if err := s.Ended(); err != nil {
+			t.Errorf("a live session has ended: %v", err)
+		}
 	}
 }
 

@@ -15,12 +15,17 @@ import (
 
 // Two live sessions of one leaf are both served: it may be an agent that left one behind. But somebody should know. One edge
 // sees them; on two edges it shows when the older one is reported again although a newer one has begun since. An agent that
-// has merely moved leaves a session that its edge soon finds dead, so that takes outlives.
+// has merely moved leaves a session that its edge soon finds dead: the older one must have outlived that.
 const (
-	outlives   = 5 * time.Minute
-	remembered = 1 << 17 // agents that are remembered
+	remembered = 1 << 17 // agents
 	earlier    = 4       // sessions of each, before the newest
 )
+
+// outlived is after how long a session that its agent has left is no longer there: an edge waits for three heartbeats, and at
+// least 90 s.
+func outlived(cfg apitype.Config) time.Duration {
+	return max(90*time.Second, 3*time.Duration(cfg.HeartbeatInterval)*time.Second) + 30*time.Second
+}
 
 // session is one of an agent's, as its edge tells them apart.
 type session struct {
@@ -42,8 +47,9 @@ type sightings struct {
 	lru *simplelru.LRU[string, *sighting]
 }
 
-// twice notes a session and reports whether it has outlived the beginning of another one of the same leaf, and where that is.
-func (s *sightings) twice(serial identity.Serial, now session, at time.Time) (other string, twice bool) {
+// twice notes a session and reports whether it goes on so long after the beginning of another one of the same leaf, and where
+// that is.
+func (s *sightings) twice(serial identity.Serial, now session, at time.Time, long time.Duration) (other string, twice bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lru == nil {
@@ -56,7 +62,7 @@ func (s *sightings) twice(serial identity.Serial, now session, at time.Time) (ot
 		s.lru.Add(id, &sighting{serial: serial, newest: now, at: at})
 	case last.newest == now:
 	case slices.Contains(last.earlier, now):
-		return last.newest.edge, at.Sub(last.at) >= outlives
+		return last.newest.edge, at.Sub(last.at) >= long
 	default:
 		last.earlier = append(last.earlier, last.newest)
 		if len(last.earlier) > earlier {
@@ -69,7 +75,11 @@ func (s *sightings) twice(serial identity.Serial, now session, at time.Time) (ot
 
 // seenTwice tells, once for each leaf, that two sessions of it were live at a time.
 func (e *Enroller) seenTwice(ctx context.Context, origin audit.Origin, row *agentRow, edge string, serial identity.Serial, in apitype.SessionReport) (*agentRow, error) {
-	other, twice := e.lives.twice(serial, session{edge, in.Since}, e.Now())
+	cfg, err := e.Settings.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	other, twice := e.lives.twice(serial, session{edge, in.Since}, e.Now(), outlived(cfg))
 	if in.Shared {
 		other, twice = edge, true
 	}
