@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures speed and memory beside what Vault and a bare OpAMP server do; takes ten to
-# fifteen minutes. Flags of test/bench come as arguments or in AMPORA_BENCH, for example
+# Measures speed and memory beside what Vault and a bare OpAMP server do; takes fifteen to
+# twenty minutes. Flags of test/bench come as arguments or in AMPORA_BENCH, for example
 # AMPORA_BENCH='--agents 500 --json figures.json' make bench; --help names them all.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/build/lib.sh"

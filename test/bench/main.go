@@ -77,7 +77,7 @@ func main() {
 func parse(args []string) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.IntVar(&o.rounds, "rounds", 5, "rounds of each comparison")
+	f.IntVar(&o.rounds, "rounds", 9, "rounds of each comparison")
 	f.IntVar(&o.parallel, "parallel", 32, "requests in flight in the loaded rounds")
 	f.IntVar(&o.operations, "operations", 320, "operations of each kind in a loaded round")
 	f.IntVar(&o.alone, "alone", 50, "operations of each kind in a round with one in flight")
