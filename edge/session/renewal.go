@@ -9,6 +9,7 @@ import (
 
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/identity"
 )
 
 // An agent's next leaf reaches it as an offer over its own connection: because it has sent a CSR, or because its leaf's time
@@ -18,9 +19,6 @@ import (
 //	                                --a refusal, Vault away--> at rest, due again later
 //
 // A leaf that an agent comes back with is another session's; the engine's answer to that session's report ends this one.
-
-// maxProof bounds a proof in bytes of base64: that of RSA-4096 has 684.
-const maxProof = 1024
 
 // idempotencyKey is the same for the same request about the same leaf, so that whoever repeats it, here, on another edge or
 // on a new connection, is given the same answer.
@@ -93,8 +91,8 @@ func (m *member) mayAsk(msg *Message, request Digest) (*Offer, *Refusal) {
 		return nil, refusef(apitype.CapabilityMissing, "")
 	case len(msg.CSR) > maxCSR:
 		return nil, refusef(apitype.CSRInvalid, "it has more than %d bytes", maxCSR)
-	case len(msg.Proof) > maxProof:
-		return nil, refusef(apitype.CSRInvalid, "its proof has more than %d bytes", maxProof)
+	case len(msg.Proof) > identity.MaxProof:
+		return nil, refusef(apitype.CSRInvalid, "its proof has more than %d bytes", identity.MaxProof)
 	case f != nil && f.request == request:
 		return f.offer, nil
 	case f != nil, m.asking:

@@ -363,7 +363,7 @@ func TestARefusedCSRLeavesTheSessionAlone(t *testing.T) {
 		"Vault is away":        {func(w *fleet, _ *Message) { w.refuseWith(apitype.Errorf(apitype.VaultUnavailable, "")) }, apitype.VaultUnavailable, 1},
 		"no capability":        {func(_ *fleet, m *Message) { m.Capabilities = 1 }, apitype.CapabilityMissing, 0},
 		"a CSR without an end": {func(_ *fleet, m *Message) { m.CSR = string(make([]byte, maxCSR+1)) }, apitype.CSRInvalid, 0},
-		"a proof without one":  {func(_ *fleet, m *Message) { m.Proof = string(make([]byte, maxProof+1)) }, apitype.CSRInvalid, 0},
+		"a proof without one":  {func(_ *fleet, m *Message) { m.Proof = string(make([]byte, identity.MaxProof+1)) }, apitype.CSRInvalid, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFleet(t, func(t *testing.T, w *fleet) {

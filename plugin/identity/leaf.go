@@ -38,6 +38,12 @@ func IssuedAt(notBefore, notAfter time.Time) time.Time {
 	return notBefore
 }
 
+// RenewFrom is when two thirds of a leaf's life are over: from then on it is to be renewed.
+func RenewFrom(notBefore, notAfter time.Time) time.Time {
+	issued := IssuedAt(notBefore, notAfter)
+	return issued.Add(notAfter.Sub(issued) * 2 / 3)
+}
+
 // SPIFFEID is the one URI name of an agent's leaf.
 func SPIFFEID(trustDomain, tenant, agentID string) *url.URL {
 	path := "/agent/" + agentID

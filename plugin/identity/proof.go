@@ -20,6 +20,9 @@ const ProofBlock = "AMPORA RENEWAL PROOF"
 // proofPrefix keeps a signature made for a renewal from being good for anything else, and the other way round.
 const proofPrefix = "ampora renewal proof v1\x00"
 
+// MaxProof bounds a proof in bytes of base64: that of an RSA-4096 key has 684.
+const MaxProof = 1024
+
 // ErrProof means that a renewal's proof is not the signature of the certificate's key.
 var ErrProof = errors.New("identity: the proof is no signature of the certificate's key over the new public key")
 

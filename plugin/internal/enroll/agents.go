@@ -156,9 +156,9 @@ func (e *Enroller) revocation(ctx context.Context, m met, reason string, at time
 	if m.ended() {
 		row.Reason, row.Time, row.Leaves = m.revoked.Reason, m.revoked.Time, unexpired(m.revoked.Leaves, now)
 	} else {
-		row.Leaves = append(unexpired(a.Past, now), a.Leaf.dead(at, reason))
-		if a.Next != nil {
-			row.Leaves = append(row.Leaves, a.Next.dead(at, reason))
+		row.Leaves = unexpired(a.Past, now)
+		for _, l := range a.good() {
+			row.Leaves = append(row.Leaves, l.dead(at, reason))
 		}
 	}
 	for _, l := range row.Leaves {

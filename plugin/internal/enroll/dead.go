@@ -136,12 +136,3 @@ func (e *Enroller) LeafStanding(ctx context.Context, serial identity.Serial) (kn
 	}
 	return false, "", nil, nil
 }
-
-// Unheard is for those who serve neither CRL nor OCSP.
-type Unheard struct{}
-
-// Changed does nothing.
-func (Unheard) Changed(string, []revocation.Leaf) {}
-
-// Discard does nothing.
-func (Unheard) Discard() {}

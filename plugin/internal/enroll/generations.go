@@ -22,12 +22,22 @@ func (a *agentRow) newest() uint32 {
 	return a.Leaf.Generation
 }
 
-// lastNotAfter is when the last of the agent's good leaves expires.
-func (a *agentRow) lastNotAfter() time.Time {
-	if a.Next != nil && a.Next.NotAfter.After(a.Leaf.NotAfter) {
-		return a.Next.NotAfter
+// good are the leaves that the agent may use: its current one, and the next where there is one.
+func (a *agentRow) good() []leafRow {
+	if a.Next == nil {
+		return []leafRow{a.Leaf}
 	}
-	return a.Leaf.NotAfter
+	return []leafRow{a.Leaf, *a.Next}
+}
+
+// lastNotAfter is when the last of the agent's good leaves expires.
+func (a *agentRow) lastNotAfter() (last time.Time) {
+	for _, l := range a.good() {
+		if l.NotAfter.After(last) {
+			last = l.NotAfter
+		}
+	}
+	return last
 }
 
 // supersede notes that a leaf of the agent counts no longer, and forgets those that have expired.
@@ -35,10 +45,15 @@ func (a *agentRow) supersede(l leafRow, now time.Time) {
 	a.Past = append(unexpired(a.Past, now), l.dead(now, reasonSuperseded))
 }
 
-// confirm makes the next leaf the current one.
-func (a *agentRow) confirm(now time.Time) {
-	a.supersede(a.Leaf, now)
+// confirm makes the next leaf the current one, and answers what tells the end of the old one.
+func (a *agentRow) confirm(now time.Time) apitype.Event {
+	old := a.Leaf
+	a.supersede(old, now)
 	a.Leaf, a.Next, a.NextSeen = *a.Next, nil, time.Time{}
+	return apitype.Event{
+		EntityType: "certificate", EntityID: old.Serial, Action: apitype.ActionCertificateRevoked, Tenant: a.Tenant, AgentID: a.AgentID,
+		Details: map[string]any{"reason": reasonSuperseded, "fingerprint": old.Fingerprint, "replaced_by": a.Leaf.Serial},
+	}
 }
 
 func (l leafRow) dead(since time.Time, reason string) leafRef {

@@ -46,11 +46,3 @@ func (e *Enroller) LiveLeaves(ctx context.Context, issuerID string) (count int, 
 	})
 	return count, last, err
 }
-
-// good are the leaves that the agent may use: its current one, and the next where there is one.
-func (a *agentRow) good() []leafRow {
-	if a.Next == nil {
-		return []leafRow{a.Leaf}
-	}
-	return []leafRow{a.Leaf, *a.Next}
-}

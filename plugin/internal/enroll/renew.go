@@ -16,9 +16,6 @@ import (
 	"github.com/ampora/ampora/plugin/internal/settings"
 )
 
-// maxProof bounds a renewal's proof in bytes of base64: a signature of RSA-4096 has 684.
-const maxProof = 1024
-
 // renewal is a request for a next leaf after every check that needs no state.
 type renewal struct {
 	fingerprint string
@@ -42,8 +39,8 @@ func parseRenewal(in apitype.RenewRequest) (*renewal, error) {
 			return nil, err
 		}
 	}
-	if len(in.Proof) > maxProof {
-		return nil, apitype.Errorf(apitype.FieldInvalid, "proof is longer than %d characters", maxProof)
+	if len(in.Proof) > identity.MaxProof {
+		return nil, apitype.Errorf(apitype.FieldInvalid, "proof is longer than %d characters", identity.MaxProof)
 	}
 	if r.proof, err = base64.StdEncoding.DecodeString(in.Proof); err != nil {
 		return nil, apitype.Errorf(apitype.FieldInvalid, "proof is no base64")
@@ -85,10 +82,11 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	}
 	now := e.Now()
 	next := *m.agent
+	var events []apitype.Event
 	switch r.fingerprint {
 	case next.Leaf.Fingerprint:
-	case next.Next.fingerprint():
-		next.confirm(now) // whoever presents it has it
+	case next.Next.fingerprint(): // whoever presents it has it
+		events = append(events, next.confirm(now))
 	default:
 		return nil, apitype.Errorf(apitype.CertificateRevoked, "the presented certificate is not the agent's current one")
 	}
@@ -126,7 +124,7 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	event := issued.event(&next)
 	event.Action = apitype.ActionCertificateRenewed
 	event.Details["replaces"], event.Details["key_origin"] = replaced, keyOrigin
-	next.Record = audit.NewRecord(origin.ForAgent(agentID, formatSource(r.source)), now, event)
+	next.Record = audit.NewRecord(origin.ForAgent(agentID, formatSource(r.source)), now, append(events, event)...)
 	if err := e.putLeaves(ctx, &next); err != nil { // the commit
 		return nil, err
 	}

@@ -189,6 +189,9 @@ func TestTheOldLeafEndsWhenTheNextIsConfirmed(t *testing.T) {
 			if n := r.events()[apitype.ActionCertificateSuspected]; n != 1 {
 				t.Errorf("%d suspicions were told", n)
 			}
+			if n := r.events()[apitype.ActionCertificateRevoked]; n != 1 {
+				t.Errorf("the end of the old leaf was told %d times", n)
+			}
 			if _, err := r.renew(apitype.RenewRequest{}); apitype.CodeOf(err) != apitype.CertificateRevoked {
 				t.Errorf("renewing by the old leaf: %v", err)
 			}

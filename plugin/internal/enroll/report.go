@@ -127,11 +127,9 @@ func (a *agentRow) used(now time.Time) bool {
 // confirm commits that the next leaf has taken the place of the current one.
 func (e *Enroller) confirm(ctx context.Context, origin audit.Origin, row *agentRow, sourceIP string) (*agentRow, error) {
 	next := *row
-	next.confirm(e.Now())
-	next.Record = audit.NewRecord(origin.ForAgent(row.AgentID, sourceIP), e.Now(), apitype.Event{
-		EntityType: "certificate", EntityID: row.Leaf.Serial, Action: apitype.ActionCertificateRevoked, Tenant: row.Tenant, AgentID: row.AgentID,
-		Details: map[string]any{"reason": reasonSuperseded, "fingerprint": row.Leaf.Fingerprint, "replaced_by": next.Leaf.Serial},
-	})
+	now := e.Now()
+	ended := next.confirm(now)
+	next.Record = audit.NewRecord(origin.ForAgent(row.AgentID, sourceIP), now, ended)
 	if err := e.putLeaves(ctx, &next); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"strconv"
 	"time"
@@ -72,10 +71,7 @@ func (e *Enroller) revokedOf(ctx context.Context) func(id string) (*revokedRow, 
 
 // count adds one agent to the sum.
 func count(sum *apitype.AgentsSummary, row *agentRow, revoked *revokedRow, now time.Time) error {
-	last := row.Leaf.NotAfter
-	if row.Next != nil && row.Next.NotAfter.After(last) {
-		last = row.Next.NotAfter
-	}
+	last := row.lastNotAfter()
 	switch {
 	case revoked.covers(row.newest()):
 		sum.Revoked++
@@ -94,19 +90,10 @@ func count(sum *apitype.AgentsSummary, row *agentRow, revoked *revokedRow, now t
 	if err != nil {
 		return fmt.Errorf("an agent row is damaged: %w", err)
 	}
-	if now.After(renewFrom(c)) {
+	if now.After(identity.RenewFrom(c.NotBefore, c.NotAfter)) {
 		sum.RenewalsDue++
 	}
 	return nil
-}
-
-// renewFrom is when two thirds of a leaf's life are over, counted from its signing.
-func renewFrom(c *x509.Certificate) time.Time {
-	begin := c.NotBefore.Add(identity.Backdate)
-	if !begin.Before(c.NotAfter) { // of an issuer that was minutes old, which leaves are not backdated beyond
-		begin = c.NotBefore
-	}
-	return begin.Add(c.NotAfter.Sub(begin) * 2 / 3)
 }
 
 func month(t time.Time) string { return t.UTC().Format("2006-01") }

@@ -59,8 +59,7 @@ func (r *renewal) run(ctx context.Context) error {
 
 // dueAt is when two thirds of a certificate's life are over. From then on edges renew agents by themselves, too.
 func dueAt(who *whose) time.Time {
-	issued := identity.IssuedAt(who.leaf.NotBefore, who.leaf.NotAfter)
-	return issued.Add(who.leaf.NotAfter.Sub(issued) * 2 / 3)
+	return identity.RenewFrom(who.leaf.NotBefore, who.leaf.NotAfter)
 }
 
 // resume tries a certificate that an earlier run was given and could not try. It is no loss when that fails: the edge can be
