@@ -147,7 +147,11 @@ func (e *Edge) Start() error {
 		defer cancel()
 		return errors.Join(err, e.cleanups.unwind(ctx))
 	}
-	e.options.Logger.Info("edge is up", "version", Version(), "name", e.options.Name, "listen", e.addr, "pki", e.pkiAddr, "admin", e.adminAddr, "tenant", e.options.Tenant)
+	up := []any{"version", Version(), "name", e.options.Name, "listen", e.addr, "admin", e.adminAddr, "tenant", e.options.Tenant}
+	if e.pkiAddr != nil {
+		up = append(up, "pki", e.pkiAddr)
+	}
+	e.options.Logger.Info("edge is up", up...)
 	return nil
 }
 
