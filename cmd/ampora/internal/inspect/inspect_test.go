@@ -82,6 +82,7 @@ func FuzzInspect(f *testing.F) {
 	f.Add(token.New(token.Bootstrap).Reveal())
 	f.Add("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")
 	f.Add("Bearer \"amp-ps.")
+	f.Add(strings.Repeat("\u023a", 8) + "amp-ps.") // letters whose lower case is a byte longer
 	f.Fuzz(func(t *testing.T, text string) {
 		r := Inspect([]byte(text), time.Now())
 		for _, item := range r.Items {

@@ -140,15 +140,25 @@ func guessWrapping(text string) []string {
 }
 
 func dropPrefix(s string) string {
-	lower := strings.ToLower(s)
 	for _, kind := range []token.Kind{token.Bootstrap, token.PoolSecret} {
-		i := strings.Index(lower, string(kind))
+		i := indexFold(s, string(kind))
 		// Only a word or an assignment before it; more is another text, which guessWrapping handles.
 		if i > 0 && i <= 40 && !strings.ContainsAny(s[:i], "\n{") {
 			return s[i:]
 		}
 	}
 	return s
+}
+
+// indexFold is strings.Index whatever the case. It looks at s itself: the lower case of some letters has another length, so
+// an index into strings.ToLower(s) is none into s.
+func indexFold(s, substr string) int {
+	for i := 0; i+len(substr) <= len(s); i++ {
+		if strings.EqualFold(s[i:i+len(substr)], substr) {
+			return i
+		}
+	}
+	return -1
 }
 
 func dropInvisible(s string) string {
