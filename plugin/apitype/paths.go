@@ -27,7 +27,14 @@ const (
 	PathEdgeCertificate    = "edge/certificate"
 	PathEdgeCRL            = "edge/crl"
 	PathEdgeOCSP           = "edge/ocsp"
-	PathEdges              = "edges"        // T
+	PathEdges              = "edges" // T
+	PathFederationBundle   = "federation/bundle"
+	PathPeers              = "peers"            // below it <peer>, <peer>/bundle
+	PathHandovers          = "handovers"        // T; below it <handover_id>
+	PathHandoverInspect    = "handover/inspect" // T
+	PathHandoverRedeem     = "handover/redeem"  // T
+	PathHandoverReceipt    = "handover/receipt"
+	PathHandoverOutbox     = "handover/outbox"
 	PathAuditEvents        = "audit/events" // T
 	DefaultMount           = "ampora"
 	CapabilityAcceptsOpAMP = uint64(0x100) // AgentCapabilities_AcceptsOpAMPConnectionSettings, OpAMP specification

@@ -165,8 +165,13 @@ type Identity struct {
 
 // Agent states.
 const (
-	AgentStateActive  = "active"
-	AgentStateRevoked = "revoked"
+	AgentStateActive            = "active"
+	AgentStateRevoked           = "revoked"
+	AgentStateHandoverPending   = "handover_pending"   // a handover token is out
+	AgentStateReleased          = "released"           // on its way to a peer
+	AgentStateMoved             = "moved_to_peer"      // a peer has it
+	AgentStateAwaitingRelease   = "awaiting_release"   // on its way from a peer, which has not let go
+	AgentStateAwaitingReconnect = "awaiting_reconnect" // expected from a peer
 )
 
 // Agent is an agent's row.
