@@ -22,6 +22,11 @@ type SyncResponse struct {
 	Issuers []SyncIssuer `json:"issuers,omitempty"`
 	// Revoked adds to the set (or is the set, in a full snapshot).
 	Revoked RevokedSet `json:"revoked,omitempty"`
+	// Peers, when present, replaces the whole list; empty when the last one has gone.
+	Peers []SyncPeer `json:"peers,omitzero"`
+	// Moves and Guests add to their sets, or take out what is Over; in a full snapshot they are the sets.
+	Moves  []SyncMove  `json:"moves,omitempty"`
+	Guests []SyncGuest `json:"guests,omitempty"`
 }
 
 // SyncSettings is what an edge needs of the configuration.
@@ -53,6 +58,19 @@ type ReportRequest struct {
 	Sessions []SessionReport `json:"sessions,omitempty"`
 	// Refusals are those of the edge itself, which Vault was not asked about, since the last report.
 	Refusals []Refusal `json:"refusals,omitempty"`
+	// Peers are those that this edge has tried to reach, as it last found them.
+	Peers []PeerReport `json:"peers,omitempty"`
+}
+
+// PeerReport is how an edge found a peer. Times are Unix seconds by the edge's clock.
+type PeerReport struct {
+	Name      string `json:"name"`
+	Up        bool   `json:"up"`
+	Error     string `json:"error,omitempty"` // why not, in one line
+	LatencyMS int64  `json:"latency_ms,omitempty"`
+	CheckedAt int64  `json:"checked_at"`
+	// CRLTime is when the oldest of the peer's revocation lists that this edge decides by was signed, 0 without one.
+	CRLTime int64 `json:"crl_time,omitempty"`
 }
 
 // MaxSessionReports is how many session reports one request may carry.
