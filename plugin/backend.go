@@ -98,7 +98,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.groups.ReferredBy(b.pools.InGroup, b.enroll.TokensInGroup, b.enroll.AgentsInGroup)
 	b.configurations.ReferredBy(b.enroll.AgentsWithConfiguration)
 	b.feed = feed.New(b.life, feed.Sources{
-		Revoked: b.enroll.Revoked, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
+		Revoked: b.enroll.Revoked, Places: b.enroll.Places, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
 	})
 	b.enroll.Feed = b.feed
 	b.lists = revocation.NewLists(b.life, rows, revocation.Sources{
@@ -207,6 +207,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.lists.Discard()
 	case strings.HasPrefix(key, store.AgentPrefix):
 		b.lists.Discard()
+		b.feed.Discard() // handovers stand in agents' rows
 	case strings.HasPrefix(key, store.CRLPrefix):
 		b.lists.Forget()
 	case key == store.EpochKey:

@@ -56,6 +56,8 @@ type ReportRequest struct {
 	Live     int             `json:"live"`              // sessions open now
 	Leaving  bool            `json:"leaving,omitempty"` // it goes down, and nobody is to miss it
 	Sessions []SessionReport `json:"sessions,omitempty"`
+	// Mismatches are leaves of expected agents that are not the ones their handover tokens named.
+	Mismatches []Mismatch `json:"mismatches,omitempty"`
 	// Refusals are those of the edge itself, which Vault was not asked about, since the last report.
 	Refusals []Refusal `json:"refusals,omitempty"`
 	// Peers are those that this edge has tried to reach, as it last found them.
@@ -75,6 +77,9 @@ type PeerReport struct {
 
 // MaxSessionReports is how many session reports one request may carry.
 const MaxSessionReports = 256
+
+// MaxMismatches bounds Mismatches.
+const MaxMismatches = 64
 
 // Bounds of Refusals.
 const (
@@ -115,6 +120,8 @@ const (
 	LeafNext       = "next"       // issued, and not confirmed yet; the current one is good as well
 	LeafSuperseded = "superseded" // an older leaf came back: close the session
 	LeafRevoked    = "revoked"
+	LeafMoved      = "moved"   // a handover has given the agent away: it is given its new home and nothing else
+	LeafPending    = "pending" // a handover is to bring the agent, and its source has not let go
 	LeafUnknown    = "unknown" // no row of that agent in reach of this edge
 )
 

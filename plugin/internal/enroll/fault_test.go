@@ -59,7 +59,7 @@ func newWorld(t *testing.T, storage *storetest.Faulty) *world {
 	w.Pools = &pool.Pools{Store: rows, Locks: locks, Log: log, Settings: w.Settings, Epoch: w.Epoch, Now: time.Now, HoldGroup: w.groups.Hold}
 	w.groups.ReferredBy(w.Pools.InGroup, w.TokensInGroup, w.AgentsInGroup)
 	w.configurations.ReferredBy(w.AgentsWithConfiguration)
-	w.Feed = feed.New(t.Context(), feed.Sources{Revoked: w.Revoked, Now: time.Now,
+	w.Feed = feed.New(t.Context(), feed.Sources{Revoked: w.Revoked, Places: w.Places, Now: time.Now,
 		Issuers:  func(context.Context) ([]apitype.SyncIssuer, error) { return nil, nil },
 		Settings: func(context.Context) (apitype.SyncSettings, error) { return apitype.SyncSettings{}, nil }})
 	return w

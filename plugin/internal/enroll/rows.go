@@ -130,6 +130,9 @@ type agentRow struct {
 	Past     []leafRef `json:"past,omitempty"`     // replaced leaves that have not expired
 	LeafTTL  int64     `json:"leaf_ttl,omitempty"` // seconds; 0: config.leaf_ttl
 
+	Out *outgoing `json:"out,omitempty"` // the last handover to a peer
+	In  *incoming `json:"in,omitempty"`  // the last one from a peer
+
 	// Of the redemption: what the same request may be recognised by, until the agent has renewed: then it has had its answer.
 	// A repetition that gets a fresh leaf does not move EnrolledAt, or it could be repeated for ever.
 	CSRKeyHash      []byte `json:"csr_key_hash,omitempty"`     // SHA-256 of the key's SPKI; absent for a server-made key
@@ -151,6 +154,7 @@ func (*agentRow) SchemaVersion() int { return 1 }
 type leafRow struct {
 	Certificate string    `json:"certificate"` // PEM
 	IssuerID    string    `json:"issuer_id"`
+	Peer        string    `json:"peer,omitempty"` // of which it comes; then IssuerID is empty, and Serial is the peer's
 	Serial      string    `json:"serial"`
 	Generation  uint32    `json:"generation"`
 	Fingerprint string    `json:"fingerprint"`

@@ -38,6 +38,7 @@ const (
 	revoked kind = iota
 	issuers
 	settings
+	placed
 )
 
 type change struct {
@@ -49,6 +50,8 @@ type change struct {
 type Sources struct {
 	// Revoked answers everything that is revoked, from storage.
 	Revoked func(context.Context) ([]apitype.SyncRevoked, error)
+	// Places answers every agent that a handover has put somewhere, from storage.
+	Places func(context.Context) ([]Place, error)
 	// Issuers and Settings answer from memory.
 	Issuers  func(context.Context) ([]apitype.SyncIssuer, error)
 	Settings func(context.Context) (apitype.SyncSettings, error)
@@ -63,7 +66,7 @@ type Feed struct {
 	mu      sync.Mutex
 	loading chan struct{} // closed when a load has ended; nil when none runs
 	discard bool          // the running load must not be used
-	pending []apitype.SyncRevoked
+	pending []func(*memory)
 	memory  *memory // nil until whole
 }
 
@@ -71,6 +74,7 @@ type memory struct {
 	epoch   string
 	n       uint64
 	revoked map[string]apitype.SyncRevoked
+	places  map[string]Place
 	changes []change // the last ones; the newest is number n
 	moved   chan struct{}
 }
@@ -82,17 +86,22 @@ func New(life context.Context, sources Sources) *Feed {
 
 // Revoked tells that agents were revoked. Call it after the Put.
 func (f *Feed) Revoked(r apitype.SyncRevoked) {
+	f.enter(func(m *memory) {
+		m.revoked[r.AgentID] = r
+		m.add(change{kind: revoked, agentID: r.AgentID})
+	})
+}
+
+// enter brings a change into memory.
+func (f *Feed) enter(change func(*memory)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.memory == nil {
-		// A running load may have passed this row already; one that begins later will find it.
-		if f.loading != nil {
-			f.pending = append(f.pending, r)
-		}
-		return
+	switch {
+	case f.memory != nil:
+		change(f.memory)
+	case f.loading != nil: // which may have passed this row already; a load that begins later will find it
+		f.pending = append(f.pending, change)
 	}
-	f.memory.revoked[r.AgentID] = r
-	f.memory.add(change{kind: revoked, agentID: r.AgentID})
 }
 
 // IssuersChanged tells that the set of issuers changed.
@@ -184,7 +193,7 @@ func (f *Feed) Warm() { f.begin() }
 func (f *Feed) load(done chan struct{}) {
 	ctx, cancel := context.WithTimeout(f.life, loadTimeout)
 	defer cancel()
-	all, err := f.read(ctx)
+	m, err := f.read(ctx)
 	if err != nil {
 		select { // or a storage that is down would be asked in a tight loop
 		case <-time.After(loadRetry):
@@ -196,23 +205,35 @@ func (f *Feed) load(done chan struct{}) {
 	defer close(done)
 	f.loading = nil
 	if err == nil && !f.discard {
-		m := &memory{epoch: uuid.NewString(), n: 1, revoked: map[string]apitype.SyncRevoked{}, moved: make(chan struct{})}
-		for _, r := range append(all, f.pending...) {
-			m.revoked[r.AgentID] = r
+		for _, change := range f.pending {
+			change(m)
 		}
 		f.memory = m
 	}
 	f.discard, f.pending = false, nil
 }
 
-// read reads the revocations. A panic underneath is one failed load: it would end the process, and every mount with it.
-func (f *Feed) read(ctx context.Context) (all []apitype.SyncRevoked, err error) {
+// read makes a memory of what is stored. A panic underneath is one failed load: it would end the process, and every mount
+// with it.
+func (f *Feed) read(ctx context.Context) (m *memory, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = errors.New("feed: reading the revocations panicked")
+			err = errors.New("feed: reading what edges must know panicked")
 		}
 	}()
-	return f.sources.Revoked(ctx)
+	m = &memory{epoch: uuid.NewString(), n: 1, revoked: map[string]apitype.SyncRevoked{}, places: map[string]Place{}, moved: make(chan struct{})}
+	all, err := f.sources.Revoked(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range all {
+		m.revoked[r.AgentID] = r
+	}
+	places, err := f.sources.Places(ctx)
+	for _, p := range places {
+		m.places[p.AgentID] = p
+	}
+	return m, err
 }
 
 func (m *memory) revision() string { return fmt.Sprintf("%s.%d", m.epoch, m.n) }
@@ -264,21 +285,28 @@ func (f *Feed) collect(since string) (r *apitype.SyncResponse, withIssuers, with
 			}
 			r.Revoked = append(r.Revoked, x)
 		}
+		for _, p := range m.places {
+			p.whole(r)
+		}
 		return r, true, true
 	}
-	told := map[string]bool{}
+	told := map[change]bool{}
 	for _, c := range changes {
 		switch c.kind {
 		case issuers:
 			withIssuers = true
 		case settings:
 			withSettings = true
+		case placed:
+			if !told[c] {
+				m.placeOf(c.agentID).delta(r)
+			}
 		case revoked:
-			if x, ok := m.revoked[c.agentID]; ok && !told[c.agentID] {
-				told[c.agentID] = true
+			if x, ok := m.revoked[c.agentID]; ok && !told[c] {
 				r.Revoked = append(r.Revoked, x)
 			}
 		}
+		told[c] = true
 	}
 	return r, withIssuers, withSettings
 }

@@ -17,6 +17,7 @@ import (
 
 // storage is what the feed loads from: it may fail, and it may be held up.
 type storage struct {
+	places  []feed.Place // set before the first poll
 	mu      sync.Mutex
 	rows    map[string]apitype.SyncRevoked
 	err     error
@@ -63,6 +64,7 @@ func newFeed(t *testing.T, s *storage) *feed.Feed {
 	t.Helper()
 	return feed.New(t.Context(), feed.Sources{
 		Revoked: s.load,
+		Places:  func(context.Context) ([]feed.Place, error) { return s.places, nil },
 		Issuers: func(context.Context) ([]apitype.SyncIssuer, error) {
 			return []apitype.SyncIssuer{{IssuerID: "i", State: "active"}}, nil
 		},
@@ -311,6 +313,7 @@ func TestAPanickingLoadIsAFailedOne(t *testing.T) {
 			r.NotAfter = time.Now().Add(time.Hour).Unix()
 			return []apitype.SyncRevoked{r}, nil
 		},
+		Places:   func(context.Context) ([]feed.Place, error) { return nil, nil },
 		Issuers:  func(context.Context) ([]apitype.SyncIssuer, error) { return nil, nil },
 		Settings: func(context.Context) (apitype.SyncSettings, error) { return apitype.SyncSettings{}, nil },
 		Now:      time.Now,
@@ -388,5 +391,42 @@ func TestNoRevocationIsEverLost(t *testing.T) {
 	follow()
 	if len(follower) != writers*each {
 		t.Errorf("the edge knows %d of %d", len(follower), writers*each)
+	}
+}
+
+func TestPlacesAreToldWholeAndAsChanges(t *testing.T) {
+	move := &apitype.SyncMove{AgentID: "a", Fingerprint: "f", Peer: "west"}
+	guest := &apitype.SyncGuest{AgentID: "b", Peer: "west", State: "awaiting_reconnect"}
+	s := &storage{places: []feed.Place{{AgentID: "a", Move: move}, {AgentID: "b", Guest: guest}}}
+	f := newFeed(t, s)
+	poll := func(since string) apitype.SyncResponse {
+		t.Helper()
+		r, err := f.Poll(t.Context(), since, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	whole := poll("")
+	if len(whole.Moves) != 1 || whole.Moves[0] != *move || len(whole.Guests) != 1 || whole.Guests[0] != *guest {
+		t.Fatalf("got %+v", whole)
+	}
+	f.Placed(feed.Place{AgentID: "a", Move: move}) // as before
+	if r := poll(whole.Revision); r.Revision != whole.Revision {
+		t.Fatalf("nothing has changed, and the revision went on: %+v", r)
+	}
+	came := *guest
+	came.State = "active"
+	f.Placed(feed.Place{AgentID: "a"})
+	f.Placed(feed.Place{AgentID: "b", Guest: &came})
+	f.Placed(feed.Place{AgentID: "c", Move: &apitype.SyncMove{AgentID: "c"}, Guest: &apitype.SyncGuest{AgentID: "c"}})
+	r := poll(whole.Revision)
+	wantMoves := []apitype.SyncMove{{AgentID: "a", Over: true}, {AgentID: "b", Over: true}, {AgentID: "c"}}
+	wantGuests := []apitype.SyncGuest{{AgentID: "a", Over: true}, came, {AgentID: "c"}}
+	if r.Full || !slices.Equal(r.Moves, wantMoves) || !slices.Equal(r.Guests, wantGuests) {
+		t.Fatalf("got %+v", r)
+	}
+	if again := poll(""); len(again.Moves) != 1 || len(again.Guests) != 2 {
+		t.Fatalf("the snapshot has %+v", again)
 	}
 }

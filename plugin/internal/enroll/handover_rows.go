@@ -1,0 +1,153 @@
+package enroll
+
+import (
+	"context"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/handover"
+	"github.com/ampora/ampora/plugin/internal/feed"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// # Handovers
+//
+// An agent's row holds its last handover away from here (Out) and its last one to here (In), so that each transition of
+// package handover is one Put. handover/<shard>/<handover_id> leads from a handover to its agent; it is stored before the
+// agent's row is, and leads nowhere when that does not happen. When the agent's row lets go of a handover, because of a newer
+// one or because the row goes, what became of it is first written there.
+
+// move is what both sides keep of a handover.
+type move struct {
+	ID            string    `json:"id"` // jti
+	Peer          string    `json:"peer"`
+	PeerID        string    `json:"peer_id"`
+	PeerAgentID   string    `json:"peer_agent_id,omitempty"`
+	TokenHash     string    `json:"token_hash"`
+	Since         time.Time `json:"since"` // of the state
+	CreatedAt     time.Time `json:"created_at"`
+	ExpiresAt     time.Time `json:"expires_at"`
+	Group         string    `json:"group,omitempty"`
+	Configuration string    `json:"configuration,omitempty"`
+	Fingerprint   string    `json:"fingerprint"`
+	Event         string    `json:"event,omitempty"` // the source's, by which its trail goes on here
+}
+
+// outgoing is a handover to a peer.
+type outgoing struct {
+	move
+	State handover.SourceState `json:"state"`
+}
+
+// incoming is a handover from a peer.
+type incoming struct {
+	move
+	State handover.TargetState `json:"state"`
+	Acked bool                 `json:"acked,omitempty"` // see TargetState.Sends
+	Code  apitype.Code         `json:"code,omitempty"`  // why the source refused
+	// Made says that the row is there because of this handover: until the agent has come there is no agent.
+	Made bool `json:"made,omitempty"`
+	// Token is the whole handover token with its lineage, which goes on when the agent does.
+	Token string  `json:"token"`
+	Leaf  leafRow `json:"leaf"` // as it comes
+}
+
+// handoverRow is handover/<shard>/<handover_id>.
+type handoverRow struct {
+	ID      string    `json:"id"`
+	Side    string    `json:"side"`
+	AgentID string    `json:"agent_id"`
+	Made    time.Time `json:"made"`
+	// Final is what the handover was when the agent's row let go of it.
+	Final *apitype.Handover `json:"final,omitempty"`
+	// PeerID and TokenHash are of a final one, for receipts that come late.
+	PeerID    string `json:"peer_id,omitempty"`
+	TokenHash string `json:"token_hash,omitempty"`
+}
+
+func (*handoverRow) SchemaName() string { return "handover" }
+func (*handoverRow) SchemaVersion() int { return 1 }
+
+// away reports whether the agent is not served here because a peer has it, or is about to.
+func (a *agentRow) away() bool {
+	return a.Out != nil && a.Out.State.Away() && !(a.In != nil && a.In.State == handover.AwaitingReconnect)
+}
+
+// absent reports whether there is no agent to this row, although there nearly was one.
+func (a *agentRow) absent() bool {
+	return a.In != nil && a.In.Made && (a.In.State == handover.Lapsed || a.In.State == handover.Rejected)
+}
+
+// handoverState is the agent's state as far as handovers decide it, "" when they do not.
+func (a *agentRow) handoverState() (state, peer string) {
+	switch {
+	case a.In != nil && a.In.State.Open():
+		return string(a.In.State), a.In.Peer
+	case a.Out != nil && (a.Out.State.Open() || a.Out.State.Away()):
+		return string(a.Out.State), a.Out.Peer
+	}
+	return "", ""
+}
+
+// lastHandover is the record of the handover with that id, if the row still has it.
+func (a *agentRow) lastHandover(id string) (side string) {
+	switch {
+	case a == nil:
+	case a.Out != nil && a.Out.ID == id:
+		return apitype.HandoverSource
+	case a.In != nil && a.In.ID == id:
+		return apitype.HandoverTarget
+	}
+	return ""
+}
+
+// place is where the agent is to be found, for the edges.
+func (a *agentRow) place() feed.Place {
+	p := feed.Place{AgentID: a.AgentID}
+	if a.away() {
+		p.Move = &apitype.SyncMove{AgentID: a.AgentID, Tenant: a.Tenant, Fingerprint: a.Out.Fingerprint, Peer: a.Out.Peer}
+	}
+	if l, state := a.guestLeaf(); l != nil {
+		p.Guest = &apitype.SyncGuest{
+			AgentID: a.AgentID, Tenant: a.Tenant, Peer: a.In.Peer, SourceAgentID: a.In.PeerAgentID,
+			Fingerprint: l.Fingerprint, Generation: l.Generation, State: string(state), NotAfter: l.NotAfter.Unix(),
+		}
+	}
+	return p
+}
+
+// guestLeaf is the leaf of a peer that the agent has, or is to come with.
+func (a *agentRow) guestLeaf() (*leafRow, handover.TargetState) {
+	switch {
+	case a.In == nil:
+	case a.In.State.Open() && a.In.Leaf.Peer != "":
+		return &a.In.Leaf, a.In.State
+	case a.In.State == handover.Active && a.Leaf.Peer != "":
+		return &a.Leaf, a.In.State
+	}
+	return nil, ""
+}
+
+// tellPlace tells the edges where the agent is, after a Put of its row.
+func (e *Enroller) tellPlace(row *agentRow) {
+	if row.Out != nil || row.In != nil {
+		e.Feed.Placed(row.place())
+	}
+}
+
+// Places answers where handovers have put agents, for the change feed.
+func (e *Enroller) Places(ctx context.Context) ([]feed.Place, error) {
+	var all []feed.Place
+	err := e.Store.Walk(ctx, store.HandoverPrefix, "", func(id string) (bool, error) {
+		pointer, err := get[handoverRow](ctx, e, store.HandoverPrefix, id)
+		if err != nil || pointer == nil || pointer.Final != nil {
+			return err == nil, err
+		}
+		row, err := get[agentRow](ctx, e, store.AgentPrefix, pointer.AgentID)
+		if err == nil && row.lastHandover(id) != "" {
+			all = append(all, row.place())
+		}
+		return err == nil, err
+	})
+	return all, err
+}
