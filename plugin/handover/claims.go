@@ -18,11 +18,15 @@ const (
 
 // Bounds of what is taken from outside, in bytes unless said.
 const (
-	MaxString   = 512 << 10 // a handover token with its lineage
-	MaxDocument = 96 << 10  // one JWS
-	MaxLineage  = 16        // tokens in one string; an agent that moves more often leaves the oldest behind
-	MaxBundle   = 64        // certificates in one bundle
+	MaxString      = 768 << 10 // a handover token with its lineage; Vault takes no string over 1 MiB
+	MaxDocument    = 384 << 10 // one JWS: the longest description, quoted, and the largest bundle fit in
+	MaxLineage     = 16        // tokens in one string; an agent that moves more often leaves the oldest behind
+	MaxBundle      = 64        // certificates in one bundle
+	MaxCertificate = 16 << 10  // a leaf in PEM
 )
+
+// MaxLifetime is the longest that a handover token may be good for.
+const MaxLifetime = 24 * time.Hour
 
 // Leeway is how far two clocks may differ.
 const Leeway = 2 * time.Minute
