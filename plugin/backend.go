@@ -99,8 +99,11 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.configurations.ReferredBy(b.enroll.AgentsWithConfiguration)
 	b.feed = feed.New(b.life, feed.Sources{
 		Revoked: b.enroll.Revoked, Places: b.enroll.Places, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
+		Groups: b.groups.Configurations, Configurations: b.configurations.Hashes,
 	})
 	b.enroll.Feed = b.feed
+	b.groups.TellTo(b.feed)
+	b.configurations.TellTo(b.feed)
 	b.lists = revocation.NewLists(b.life, rows, revocation.Sources{
 		Leaves: b.enroll.DeadLeaves, Issuer: b.issuer, Expiry: b.crlExpiry, Failed: b.pkiFailed, Now: now,
 	})
@@ -120,6 +123,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 		Paths: framework.PathAppend(
 			b.pathsRedeem(), // the hot ones first: routing is linear
 			b.pathsEdge(),
+			b.pathsEdgeConfigurations(),
 			b.pathsPKI(),
 			b.pathsTokens(),
 			b.pathsPools(),
@@ -205,6 +209,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	case strings.HasPrefix(key, store.RevokedPrefix):
 		b.feed.Discard()
 		b.lists.Discard()
+	case strings.HasPrefix(key, store.GroupPrefix), strings.HasPrefix(key, store.ConfigurationPrefix):
+		b.feed.Discard()
 	case strings.HasPrefix(key, store.AgentPrefix):
 		b.lists.Discard()
 		b.feed.Discard() // handovers stand in agents' rows

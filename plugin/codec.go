@@ -112,7 +112,7 @@ func fieldsOf(t reflect.Type) map[string]*framework.FieldSchema {
 }
 
 func fieldType(t reflect.Type) framework.FieldType {
-	if t == reflect.TypeFor[apitype.RevokedSet]() { // it writes itself as one
+	if t == reflect.TypeFor[apitype.RevokedSet]() || t == reflect.TypeFor[apitype.AgentIDs]() { // they write themselves as one
 		return framework.TypeString
 	}
 	switch t.Kind() {

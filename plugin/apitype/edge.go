@@ -27,6 +27,12 @@ type SyncResponse struct {
 	// Moves and Guests add to their sets, or take out what is Over; in a full snapshot they are the sets.
 	Moves  []SyncMove  `json:"moves,omitempty"`
 	Guests []SyncGuest `json:"guests,omitempty"`
+	// Reassigned are agents whose group or own configuration was changed: an edge that serves one reports its session again,
+	// and the answer tells. After a full snapshot any may have been.
+	Reassigned AgentIDs `json:"reassigned,omitempty"`
+	// Configurations says that a group or a configuration was changed, made or deleted: read edge/configurations, which is held
+	// to a tenant, as this feed is not. After a full snapshot any may have been.
+	Configurations bool `json:"configurations,omitempty"`
 }
 
 // SyncSettings is what an edge needs of the configuration.
@@ -112,6 +118,8 @@ type SessionReport struct {
 	Shared bool `json:"shared,omitempty"`
 	// Applied is the fingerprint of the leaf whose offer the agent says it has applied, for good.
 	Applied string `json:"applied,omitempty"`
+	// Configuration is what the agent says of its remote config; nil while it has said nothing.
+	Configuration *ConfigurationReport `json:"configuration,omitempty"`
 }
 
 // Leaf standings in a SessionAnswer.
@@ -133,8 +141,10 @@ type SessionAnswer struct {
 	InstanceUID   string `json:"instance_uid"` // of the row; an agent that says otherwise is given this one
 	Tenant        string `json:"tenant"`
 	Group         string `json:"group"`
-	Configuration string `json:"configuration"`
+	Configuration string `json:"configuration"` // its own, or else that of its group
 	StateWanted   bool   `json:"state_wanted"`
+	// OwnConfiguration is before that of the group, whatever the group gives.
+	OwnConfiguration string `json:"own_configuration,omitempty"`
 	// KeyOrigin says who made the key of the agent's leaf (csr or server), which is who has to make the next one.
 	KeyOrigin string `json:"key_origin"`
 }

@@ -25,6 +25,7 @@ const (
 	PathEdgeSync           = "edge/sync"
 	PathEdgeReport         = "edge/report" // T
 	PathEdgeCertificate    = "edge/certificate"
+	PathEdgeConfigurations = "edge/configurations" // T; below it <configuration>
 	PathEdgeCRL            = "edge/crl"
 	PathEdgeOCSP           = "edge/ocsp"
 	PathEdges              = "edges" // T
@@ -38,6 +39,7 @@ const (
 	PathAuditEvents        = "audit/events" // T
 	DefaultMount           = "ampora"
 	CapabilityAcceptsOpAMP = uint64(0x100) // AgentCapabilities_AcceptsOpAMPConnectionSettings, OpAMP specification
+	CapabilityRemoteConfig = uint64(0x2)   // AgentCapabilities_AcceptsRemoteConfig, OpAMP specification
 )
 
 // Scoped is path as the tenant sees it: tenants/<tenant>/<path>, or path itself without a tenant.

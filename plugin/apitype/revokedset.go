@@ -3,11 +3,8 @@ package apitype
 import (
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"strings"
 )
 
 // SyncRevoked ends every leaf of the agent up to and including the generation.
@@ -22,7 +19,7 @@ type SyncRevoked struct {
 // touch asks for all of them.
 type RevokedSet []SyncRevoked
 
-const revokedBytes = 16 + 4 + 8
+const revokedBytes = agentIDBytes + 4 + 8
 
 var errRevokedSet = errors.New("apitype: this is no set of revoked agents")
 
@@ -30,9 +27,9 @@ var errRevokedSet = errors.New("apitype: this is no set of revoked agents")
 func (s RevokedSet) MarshalJSON() ([]byte, error) {
 	raw := make([]byte, 0, len(s)*revokedBytes)
 	for _, r := range s {
-		id, err := hex.DecodeString(strings.ReplaceAll(r.AgentID, "-", ""))
-		if err != nil || len(id) != 16 || len(r.AgentID) != 36 {
-			return nil, fmt.Errorf("apitype: %q is no agent's id", r.AgentID)
+		id, err := agentIDRaw(r.AgentID)
+		if err != nil {
+			return nil, err
 		}
 		raw = append(raw, id...)
 		raw = binary.BigEndian.AppendUint32(raw, r.Generation)
@@ -53,10 +50,8 @@ func (s *RevokedSet) UnmarshalJSON(text []byte) error {
 	}
 	*s = make(RevokedSet, 0, len(raw)/revokedBytes)
 	for ; len(raw) > 0; raw = raw[revokedBytes:] {
-		id := hex.EncodeToString(raw[:16])
 		*s = append(*s, SyncRevoked{
-			AgentID:    strings.Join([]string{id[:8], id[8:12], id[12:16], id[16:20], id[20:]}, "-"),
-			Generation: binary.BigEndian.Uint32(raw[16:]), NotAfter: int64(binary.BigEndian.Uint64(raw[20:])),
+			AgentID: agentIDText(raw), Generation: binary.BigEndian.Uint32(raw[16:]), NotAfter: int64(binary.BigEndian.Uint64(raw[20:])),
 		})
 	}
 	return nil

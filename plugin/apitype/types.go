@@ -176,31 +176,37 @@ const (
 
 // Agent is an agent's row.
 type Agent struct {
-	AgentID          string `json:"agent_id"`
-	DisplayName      string `json:"display_name"`
-	InstanceUID      string `json:"instance_uid"`
-	Description      string `json:"description"`
-	Capabilities     uint64 `json:"capabilities"`
-	Tenant           string `json:"tenant"`
-	Group            string `json:"group"`
-	Configuration    string `json:"configuration"`
-	State            string `json:"state"`
-	StateText        string `json:"state_text"`
-	SerialNumber     string `json:"serial_number"`
-	NextSerialNumber string `json:"next_serial_number,omitempty"` // of a leaf that is not confirmed yet
-	Fingerprint      string `json:"fingerprint"`
-	Certificate      string `json:"certificate,omitempty"`
-	Expiration       int64  `json:"expiration"`
-	EnrolledAt       string `json:"enrolled_at"`
-	LastSeen         string `json:"last_seen"`
-	Edge             string `json:"edge"`
-	TokenID          string `json:"token_id"`
-	Pool             string `json:"pool"`
-	PoolID           string `json:"pool_id,omitempty"`
-	KeyOrigin        string `json:"key_origin"` // csr or server
-	SourceIP         string `json:"source_ip"`  // of the redemption
-	RevocationReason string `json:"revocation_reason,omitempty"`
-	RevocationTime   string `json:"revocation_time,omitempty"`
+	AgentID       string `json:"agent_id"`
+	DisplayName   string `json:"display_name"`
+	InstanceUID   string `json:"instance_uid"`
+	Description   string `json:"description"`
+	Capabilities  uint64 `json:"capabilities"`
+	Tenant        string `json:"tenant"`
+	Group         string `json:"group"`
+	Configuration string `json:"configuration"` // its own, before that of its group
+	// What the agent last said of its remote config: which it was, what became of it, and since when.
+	ConfigurationStatus string `json:"configuration_status"` // "", applying, applied or failed
+	ConfigurationName   string `json:"configuration_name"`   // empty when it is none that an edge has given the agent
+	ConfigurationHash   string `json:"configuration_hash"`
+	ConfigurationError  string `json:"configuration_error"` // of one that failed, in the agent's words
+	ConfigurationTime   string `json:"configuration_time"`  // of the last change of these
+	State               string `json:"state"`
+	StateText           string `json:"state_text"`
+	SerialNumber        string `json:"serial_number"`
+	NextSerialNumber    string `json:"next_serial_number,omitempty"` // of a leaf that is not confirmed yet
+	Fingerprint         string `json:"fingerprint"`
+	Certificate         string `json:"certificate,omitempty"`
+	Expiration          int64  `json:"expiration"`
+	EnrolledAt          string `json:"enrolled_at"`
+	LastSeen            string `json:"last_seen"`
+	Edge                string `json:"edge"`
+	TokenID             string `json:"token_id"`
+	Pool                string `json:"pool"`
+	PoolID              string `json:"pool_id,omitempty"`
+	KeyOrigin           string `json:"key_origin"` // csr or server
+	SourceIP            string `json:"source_ip"`  // of the redemption
+	RevocationReason    string `json:"revocation_reason,omitempty"`
+	RevocationTime      string `json:"revocation_time,omitempty"`
 }
 
 // AgentUpdateRequest changes the fields that are set.

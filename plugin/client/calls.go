@@ -136,6 +136,24 @@ func (c *Client) Report(ctx context.Context, in apitype.ReportRequest) (*apitype
 	return write[apitype.ReportResponse](ctx, c, c.scoped(apitype.PathEdgeReport), in)
 }
 
+// EdgeConfigurations tells which configuration each group gives, and the hash of each configuration, as far as that has changed.
+func (c *Client) EdgeConfigurations(ctx context.Context, in apitype.EdgeConfigurationsRequest) (*apitype.EdgeConfigurations, error) {
+	q := url.Values{}
+	if in.Since != "" {
+		q.Set("since", in.Since)
+	}
+	return read[apitype.EdgeConfigurations](ctx, c, c.scoped(apitype.PathEdgeConfigurations), q)
+}
+
+// EdgeConfiguration reads a configuration for an edge to give to agents. A client that is bound to a tenant reads that one's.
+func (c *Client) EdgeConfiguration(ctx context.Context, tenant, name string) (*apitype.EdgeConfiguration, error) {
+	q := url.Values{}
+	if tenant != "" && c.tenant == "" {
+		q.Set("tenant", tenant)
+	}
+	return read[apitype.EdgeConfiguration](ctx, c, c.scoped(apitype.PathEdgeConfigurations)+"/"+name, q)
+}
+
 // EdgeCertificate signs a server certificate for an edge.
 func (c *Client) EdgeCertificate(ctx context.Context, in apitype.EdgeCertificateRequest) (*apitype.EdgeCertificate, error) {
 	return write[apitype.EdgeCertificate](ctx, c, apitype.PathEdgeCertificate, in)

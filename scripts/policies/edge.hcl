@@ -16,6 +16,15 @@ path "ampora/edge/certificate" {
   capabilities = ["update"]
 }
 
+# What the agents are to run: which configuration each group gives, and the configurations as agents are given them.
+path "ampora/edge/configurations" {
+  capabilities = ["read"]
+}
+
+path "ampora/edge/configurations/+" {
+  capabilities = ["read"]
+}
+
 # What it serves to whoever checks certificates.
 path "ampora/edge/crl" {
   capabilities = ["update"]
@@ -63,6 +72,8 @@ path "auth/token/revoke-self" {
 # path "ampora/edge/crl"                         { capabilities = ["update"] }
 # path "ampora/edge/ocsp"                        { capabilities = ["update"] }
 # path "ampora/tenants/acme/edge/report"         { capabilities = ["update"] }
+# path "ampora/tenants/acme/edge/configurations" { capabilities = ["read"] }
+# path "ampora/tenants/acme/edge/configurations/+" { capabilities = ["read"] }
 # path "ampora/tenants/acme/redeem"              { capabilities = ["update"] }
 # path "ampora/tenants/acme/redeem/check"        { capabilities = ["update"] }
 # path "ampora/tenants/acme/agents/+/renew"      { capabilities = ["update"] }

@@ -23,6 +23,7 @@ func may() map[string][]string {
 		policies.Edge: {
 			"read edge/sync", "write edge/report", "write edge/certificate", "write edge/crl", "write edge/ocsp",
 			"write redeem", "write redeem/check", "write agents/+/renew", "write pools/+/admin/issue",
+			"read edge/configurations", "read edge/configurations/+",
 		},
 		policies.TokenIssuer: {"write tokens/issue"},
 		policies.Operator: {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/feed"
 	"github.com/ampora/ampora/plugin/internal/named"
 	"github.com/ampora/ampora/plugin/internal/store"
 )
@@ -51,6 +52,26 @@ func New(ground named.Ground) *Configurations {
 // ReferredBy says who may refer to configurations. It is called before they are used.
 func (c *Configurations) ReferredBy(referrers ...named.Referrer) {
 	c.rows.Referrers = append(c.rows.Referrers, referrers...)
+}
+
+// TellTo has the feed told of every change. It is called before the configurations are used.
+func (c *Configurations) TellTo(f *feed.Feed) {
+	c.rows.Doubtful = f.Discard
+	c.rows.Changed = func(r *row) {
+		if r.Deleted {
+			f.ConfigurationDeleted(r.named())
+			return
+		}
+		f.ConfigurationChanged(r.named(), r.Hash)
+	}
+}
+
+func (c *row) named() feed.Named { return feed.Named{Tenant: c.Tenant, Name: c.Name} }
+
+// Hashes are those of the configurations of every tenant, for the change feed.
+func (c *Configurations) Hashes(ctx context.Context) (map[feed.Named]string, error) {
+	all := map[feed.Named]string{}
+	return all, c.rows.All(ctx, func(r *row) { all[r.named()] = r.Hash })
 }
 
 // Write makes a configuration or changes the fields that are set. The answer is without the body.
@@ -109,6 +130,15 @@ func (c *Configurations) Read(ctx context.Context, tenant, configuration string)
 	info := r.info()
 	info.Body = string(r.Body)
 	return info, nil
+}
+
+// ForEdge reads what an edge gives to agents.
+func (c *Configurations) ForEdge(ctx context.Context, tenant, configuration string) (apitype.EdgeConfiguration, error) {
+	r, err := c.rows.Read(ctx, tenant, configuration)
+	if err != nil {
+		return apitype.EdgeConfiguration{}, err
+	}
+	return apitype.EdgeConfiguration{Name: r.Name, Tenant: r.Tenant, Hash: r.Hash, ContentType: r.ContentType, Body: string(r.Body)}, nil
 }
 
 // List lists a tenant's configurations by name, without their bodies.

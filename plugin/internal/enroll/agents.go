@@ -179,7 +179,7 @@ func (e *Enroller) putRevoked(ctx context.Context, row *revokedRow) error {
 		}
 	}()
 	err := e.putDead(ctx, store.RevokedPrefix, row, row.AgentID, row.Leaves)
-	known = !unknownOutcome(err)
+	known = !store.UnknownOutcome(err)
 	if err == nil {
 		e.Feed.Revoked(row.sync())
 	}

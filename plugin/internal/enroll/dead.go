@@ -35,7 +35,7 @@ func (e *Enroller) putDead(ctx context.Context, prefix string, row store.Row, ag
 		}
 	}()
 	err = e.Store.Put(ctx, store.Sharded(prefix, agentID), row)
-	known = !unknownOutcome(err)
+	known = !store.UnknownOutcome(err)
 	if err == nil {
 		e.Dead.Changed(agentID, leaves)
 	}

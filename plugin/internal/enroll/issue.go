@@ -9,6 +9,7 @@ import (
 	"github.com/ampora/ampora/plugin/internal/name"
 	"github.com/ampora/ampora/plugin/internal/pool"
 	"github.com/ampora/ampora/plugin/internal/settings"
+	"github.com/ampora/ampora/plugin/internal/store"
 	"github.com/ampora/ampora/plugin/token"
 	"github.com/google/uuid"
 )
@@ -66,7 +67,7 @@ func (e *Enroller) issue(ctx context.Context, origin audit.Origin, in issuance) 
 		}
 	}
 	if err := e.commit(ctx, row, secrets); err != nil {
-		if !unknownOutcome(err) {
+		if !store.UnknownOutcome(err) {
 			e.tallies.gone(row.Pool.ID, ids...)
 		}
 		return nil, err

@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -164,12 +163,6 @@ func (e *Enroller) Settle(ctx context.Context, agentID string) error {
 	}
 	_, err = e.meet(ctx, agentID, tokenID)
 	return err
-}
-
-// unknownOutcome reports whether err leaves open what is stored.
-func unknownOutcome(err error) bool {
-	var fault *store.Fault
-	return errors.As(err, &fault)
 }
 
 // inTenant reports whether a row of rowTenant is within reach of the path's tenant; a path without one reaches all.

@@ -47,6 +47,7 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	row := m.agent
 	answer.Leaf = standing(m, serial)
 	answer.Tenant, answer.Group, answer.Configuration, answer.KeyOrigin = row.Tenant, row.Group, row.Configuration, row.KeyOrigin
+	answer.OwnConfiguration = row.Configuration
 	if row.Configuration == "" && row.Group != "" {
 		if answer.Configuration, err = e.ConfigurationOf(ctx, row.Tenant, row.Group); err != nil {
 			return answer, err
@@ -72,6 +73,7 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 		return answer, err
 	}
 	next, dirty := row.told(in)
+	dirty = next.configured(in.Configuration, e.Now()) || dirty
 	if answer.Leaf == apitype.LeafNext && row.NextSeen.IsZero() {
 		next.NextSeen, dirty = e.Now().UTC(), true
 	}

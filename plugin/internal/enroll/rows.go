@@ -114,6 +114,8 @@ type agentRow struct {
 	Group        string `json:"group,omitempty"`
 	// Configuration is the agent's own, before that of its group.
 	Configuration string `json:"configuration,omitempty"`
+	// Remote is what the agent last said of its remote config.
+	Remote remoteRow `json:"remote,omitzero"`
 
 	Pool           string    `json:"pool,omitempty"`
 	PoolID         string    `json:"pool_id,omitempty"`
@@ -200,6 +202,8 @@ func (a *agentRow) info(revoked *revokedRow) apitype.Agent {
 		EnrolledAt: formatTime(a.EnrolledAt), LastSeen: formatTime(a.LastSeen), Edge: a.Edge,
 		TokenID: a.TokenID, Pool: a.Pool, PoolID: a.PoolID, KeyOrigin: a.KeyOrigin, SourceIP: a.SourceIP,
 	}
+	info.ConfigurationStatus, info.ConfigurationName, info.ConfigurationHash = a.Remote.Status, a.Remote.Name, a.Remote.Hash
+	info.ConfigurationError, info.ConfigurationTime = a.Remote.Error, formatTime(a.Remote.Time)
 	if a.Next != nil {
 		info.NextSerialNumber = a.Next.Serial
 	}

@@ -63,7 +63,7 @@ type sweep struct {
 
 // leaveOut counts a row that cannot be read, and answers what ends the whole sweep.
 func (s *sweep) leaveOut(ctx context.Context, err error) error {
-	if err == nil || unknownOutcome(err) || ctx.Err() != nil {
+	if err == nil || store.UnknownOutcome(err) || ctx.Err() != nil {
 		return err
 	}
 	if s.left++; s.why == nil {

@@ -52,6 +52,9 @@ func (e *Enroller) update(ctx context.Context, origin audit.Origin, tenant, agen
 	next.Record = audit.NewRecord(origin, e.Now(), apitype.Event{
 		EntityType: "agent", EntityID: agentID, Action: apitype.ActionAgentUpdated, Tenant: next.Tenant, AgentID: agentID, Details: details,
 	})
+	if next.Group != m.agent.Group || next.Configuration != m.agent.Configuration {
+		defer e.Feed.Reassigned(agentID) // also after a Put of unknown outcome: it costs a report
+	}
 	if err := e.Store.Put(ctx, store.Sharded(store.AgentPrefix, agentID), &next); err != nil {
 		return apitype.Agent{}, false, err
 	}

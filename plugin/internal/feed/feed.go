@@ -39,11 +39,15 @@ const (
 	issuers
 	settings
 	placed
+	reassigned
+	groups
+	configurations
 )
 
 type change struct {
 	kind    kind
 	agentID string
+	named   Named // of groups and configurations
 }
 
 // Sources is what the feed reads from.
@@ -55,7 +59,11 @@ type Sources struct {
 	// Issuers and Settings answer from memory.
 	Issuers  func(context.Context) ([]apitype.SyncIssuer, error)
 	Settings func(context.Context) (apitype.SyncSettings, error)
-	Now      func() time.Time
+	// Groups answers which configuration each group of every tenant gives, and Configurations the hash of each, from storage.
+	// Nil is for none.
+	Groups         func(context.Context) (map[Named]string, error)
+	Configurations func(context.Context) (map[Named]string, error)
+	Now            func() time.Time
 }
 
 // Feed is the change feed. It is safe for concurrent use.
@@ -75,7 +83,8 @@ type memory struct {
 	n       uint64
 	revoked map[string]apitype.SyncRevoked
 	places  map[string]Place
-	changes []change // the last ones; the newest is number n
+	things  map[kind]map[Named]string // groups and configurations
+	changes []change                  // the last ones; the newest is number n
 	moved   chan struct{}
 }
 
@@ -109,6 +118,11 @@ func (f *Feed) IssuersChanged() { f.touched(issuers) }
 
 // SettingsChanged tells that the configuration changed.
 func (f *Feed) SettingsChanged() { f.touched(settings) }
+
+// Reassigned tells that an agent's group or own configuration was changed, or may have been.
+func (f *Feed) Reassigned(agentID string) {
+	f.enter(func(m *memory) { m.add(change{kind: reassigned, agentID: agentID}) })
+}
 
 func (f *Feed) touched(k kind) {
 	f.mu.Lock()
@@ -147,15 +161,9 @@ func (f *Feed) Poll(ctx context.Context, since string, wait time.Duration) (apit
 	patience := time.NewTimer(MaxWait) // with a memory that is not whole
 	defer patience.Stop()
 	for {
-		m, moved, at := f.begin()
-		if m == nil {
-			select {
-			case <-moved:
-				continue
-			case <-ctx.Done():
-			case <-patience.C:
-			}
-			return apitype.SyncResponse{}, apitype.Errorf(apitype.NotReady, "the set of revoked agents is still being read")
+		moved, at, err := f.whole(ctx, patience.C)
+		if err != nil {
+			return apitype.SyncResponse{}, err
 		}
 		if since == at {
 			select {
@@ -169,6 +177,23 @@ func (f *Feed) Poll(ctx context.Context, since string, wait time.Duration) (apit
 		if r, withIssuers, withSettings := f.collect(since); r != nil {
 			return f.complete(ctx, *r, withIssuers, withSettings)
 		} // the memory was dropped meanwhile: wait for it to be whole again
+	}
+}
+
+// whole waits until there is a memory, or patience ends, and answers its revision and the channel that closes when it moves.
+func (f *Feed) whole(ctx context.Context, patience <-chan time.Time) (moved <-chan struct{}, at string, err error) {
+	for {
+		m, moved, at := f.begin()
+		if m != nil {
+			return moved, at, nil
+		}
+		select {
+		case <-moved:
+			continue
+		case <-ctx.Done():
+		case <-patience:
+		}
+		return nil, "", apitype.Errorf(apitype.NotReady, "the set of revoked agents is still being read")
 	}
 }
 
@@ -221,7 +246,10 @@ func (f *Feed) read(ctx context.Context) (m *memory, err error) {
 			err = errors.New("feed: reading what edges must know panicked")
 		}
 	}()
-	m = &memory{epoch: uuid.NewString(), n: 1, revoked: map[string]apitype.SyncRevoked{}, places: map[string]Place{}, moved: make(chan struct{})}
+	m = &memory{
+		epoch: uuid.NewString(), n: 1, revoked: map[string]apitype.SyncRevoked{}, places: map[string]Place{},
+		things: map[kind]map[Named]string{groups: {}, configurations: {}}, moved: make(chan struct{}),
+	}
 	all, err := f.sources.Revoked(ctx)
 	if err != nil {
 		return nil, err
@@ -230,10 +258,21 @@ func (f *Feed) read(ctx context.Context) (m *memory, err error) {
 		m.revoked[r.AgentID] = r
 	}
 	places, err := f.sources.Places(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range places {
 		m.places[p.AgentID] = p
 	}
-	return m, err
+	for k, source := range map[kind]func(context.Context) (map[Named]string, error){groups: f.sources.Groups, configurations: f.sources.Configurations} {
+		if source == nil {
+			continue
+		}
+		if m.things[k], err = source(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
 }
 
 func (m *memory) revision() string { return fmt.Sprintf("%s.%d", m.epoch, m.n) }
@@ -297,6 +336,12 @@ func (f *Feed) collect(since string) (r *apitype.SyncResponse, withIssuers, with
 			withIssuers = true
 		case settings:
 			withSettings = true
+		case groups, configurations:
+			r.Configurations = true
+		case reassigned:
+			if !told[c] {
+				r.Reassigned = append(r.Reassigned, c.agentID)
+			}
 		case placed:
 			if !told[c] {
 				m.placeOf(c.agentID).delta(r)

@@ -8,6 +8,7 @@ import (
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/configuration"
+	"github.com/ampora/ampora/plugin/internal/feed"
 	"github.com/ampora/ampora/plugin/internal/name"
 	"github.com/ampora/ampora/plugin/internal/named"
 	"github.com/ampora/ampora/plugin/internal/settings"
@@ -51,6 +52,26 @@ func New(ground named.Ground, configurations *configuration.Configurations) *Gro
 // ReferredBy says who may refer to groups. It is called before the groups are used.
 func (g *Groups) ReferredBy(referrers ...named.Referrer) {
 	g.rows.Referrers = append(g.rows.Referrers, referrers...)
+}
+
+// TellTo has the feed told of every change. It is called before the groups are used.
+func (g *Groups) TellTo(f *feed.Feed) {
+	g.rows.Doubtful = f.Discard
+	g.rows.Changed = func(r *row) {
+		if r.Deleted {
+			f.GroupDeleted(r.named())
+			return
+		}
+		f.GroupChanged(r.named(), r.Configuration)
+	}
+}
+
+func (g *row) named() feed.Named { return feed.Named{Tenant: g.Tenant, Name: g.Name} }
+
+// Configurations is which configuration each group of every tenant gives, for the change feed.
+func (g *Groups) Configurations(ctx context.Context) (map[feed.Named]string, error) {
+	all := map[feed.Named]string{}
+	return all, g.rows.All(ctx, func(r *row) { all[r.named()] = r.Configuration })
 }
 
 // Write makes a group or changes the fields that are set.

@@ -2,7 +2,6 @@ package named
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,14 +49,28 @@ func (r *Rows[R, P]) Each(ctx context.Context, tenant, after string, visit func(
 	return nil
 }
 
-// Sweep meets every row once, so that nothing a crash left stays so. A row that cannot be read is left out and told of at
-// the end; a fault of the storage ends the sweep.
-func (r *Rows[R, P]) Sweep(ctx context.Context) error {
+// All calls visit with the rows of all tenants. A row that cannot be read is left out, which Sweep tells of; a fault of the
+// storage is an error. It takes no locks.
+func (r *Rows[R, P]) All(ctx context.Context, visit func(P)) error {
+	ctx = store.InPassing(ctx)
+	return r.walk(ctx, func(tenant, name string) error {
+		row, err := r.get(ctx, tenant, name)
+		switch {
+		case store.UnknownOutcome(err):
+			return err
+		case err == nil && row != nil:
+			visit(row)
+		}
+		return nil
+	})
+}
+
+// walk calls visit with every row's tenant ("" for none) and name, until that answers an error.
+func (r *Rows[R, P]) walk(ctx context.Context, visit func(tenant, name string) error) error {
 	folders, err := r.Store.List(ctx, r.Prefix)
 	if err != nil {
 		return err
 	}
-	left, first := 0, error(nil)
 	for _, folder := range folders {
 		names, err := r.Store.List(ctx, r.Prefix+folder)
 		if err != nil {
@@ -68,16 +81,32 @@ func (r *Rows[R, P]) Sweep(ctx context.Context) error {
 			tenant = ""
 		}
 		for _, name := range names {
-			err := r.sweepOne(ctx, tenant, name)
-			if fault := (*store.Fault)(nil); errors.As(err, &fault) || ctx.Err() != nil {
+			if err := visit(tenant, name); err != nil {
 				return err
 			}
-			if err != nil {
-				if left++; first == nil {
-					first = err
-				}
+		}
+	}
+	return nil
+}
+
+// Sweep meets every row once, so that nothing a crash left stays so. A row that cannot be read is left out and told of at
+// the end; a fault of the storage ends the sweep.
+func (r *Rows[R, P]) Sweep(ctx context.Context) error {
+	left, first := 0, error(nil)
+	err := r.walk(ctx, func(tenant, name string) error {
+		err := r.sweepOne(ctx, tenant, name)
+		if store.UnknownOutcome(err) || ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			if left++; first == nil {
+				first = err
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if left > 0 {
 		return fmt.Errorf("%d %s rows were left out, the first: %w", left, r.Noun, first)

@@ -69,6 +69,10 @@ type Rows[R any, P Row[R]] struct {
 	Ground
 	// Referrers tell who refers to a thing, in an order in which a reference that moves from one to another is not missed.
 	Referrers []Referrer
+	// Changed is told of each row that was written, or deleted, after the Put; calls for one row come in the order of its Puts.
+	// Doubtful is told when it is not known what a Put has left. Both may be nil; they are set before the rows are used.
+	Changed  func(P)
+	Doubtful func()
 
 	names *store.NamedLocks
 }
@@ -178,7 +182,7 @@ func (r *Rows[R, P]) put(ctx context.Context, origin audit.Origin, row P, action
 	h.Record = audit.NewRecord(origin, r.Now(), apitype.Event{
 		EntityType: r.Noun, EntityID: h.Name, Action: action, Tenant: h.Tenant, Details: details,
 	})
-	if err := r.Store.Put(ctx, store.NamedKey(r.Prefix, h.Tenant, h.Name), row); err != nil {
+	if err := r.commit(ctx, row); err != nil {
 		return err
 	}
 	r.Log.Tell(ctx, h.Record)
@@ -188,6 +192,22 @@ func (r *Rows[R, P]) put(ctx context.Context, origin audit.Origin, row P, action
 		_ = r.settle(ctx, row) // what cannot be done now, the next sweep does
 	}
 	return nil
+}
+
+// commit Puts a row and says so. A Put of unknown outcome, or one that panics, is doubtful.
+func (r *Rows[R, P]) commit(ctx context.Context, row P) error {
+	known := false
+	defer func() {
+		if !known && r.Doubtful != nil {
+			r.Doubtful()
+		}
+	}()
+	err := r.Store.Put(ctx, store.NamedKey(r.Prefix, row.Common().Tenant, row.Common().Name), row)
+	known = !store.UnknownOutcome(err)
+	if err == nil && r.Changed != nil {
+		r.Changed(row)
+	}
+	return err
 }
 
 // meet reads a row that the caller holds alone, and finishes what a crash or a fault left. A tombstone is gone afterwards.

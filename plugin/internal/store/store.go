@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -130,6 +131,12 @@ func fault(err error) error {
 		return err
 	}
 	return &Fault{Cause: err}
+}
+
+// UnknownOutcome reports whether err leaves open what is stored.
+func UnknownOutcome(err error) bool {
+	var fault *Fault
+	return errors.As(err, &fault)
 }
 
 // Fault is a storage error. It is an outcome_unknown to callers; the cause is for the server log.
