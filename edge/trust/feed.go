@@ -22,9 +22,12 @@ type Syncer interface {
 // Change tells a listener what an answer of the feed has brought.
 type Change struct {
 	Snapshot *Snapshot
-	// Revoked are the revocations added. They are left out when Whole is set.
+	// Revoked are the revocations added, Moves and Guests the entries of theirs that came or went. They are left out when
+	// Whole is set.
 	Revoked []apitype.SyncRevoked
-	// Whole means that anything may have changed: a full snapshot, or other issuers.
+	Moves   []apitype.SyncMove
+	Guests  []apitype.SyncGuest
+	// Whole means that anything may have changed: a full snapshot, or other issuers, ours or those of peers.
 	Whole bool
 }
 
@@ -118,15 +121,19 @@ func (f *Feed) poll(ctx context.Context) error {
 		}
 		f.logger.Info(what, "revision", next.Revision, "issuers", len(next.Issuers), "revoked", next.RevokedCount())
 	}
-	if answer.Full || answer.Issuers != nil || answer.Settings != nil || len(answer.Revoked) > 0 {
-		f.tell(Change{Snapshot: next, Revoked: answer.Revoked, Whole: answer.Full || answer.Issuers != nil})
+	change := Change{
+		Snapshot: next, Revoked: answer.Revoked, Moves: answer.Moves, Guests: answer.Guests,
+		Whole: answer.Full || answer.Issuers != nil || answer.Peers != nil,
+	}
+	if change.Whole || answer.Settings != nil || len(answer.Revoked)+len(answer.Moves)+len(answer.Guests) > 0 {
+		f.tell(change)
 	}
 	return nil
 }
 
 func (f *Feed) tell(c Change) {
 	if c.Whole {
-		c.Revoked = nil
+		c.Revoked, c.Moves, c.Guests = nil, nil, nil
 	}
 	f.mu.Lock()
 	listeners := f.listeners

@@ -26,8 +26,11 @@ type Snapshot struct {
 	IssuerIDs []string
 	// IssuersPEM are the same, one PEM after the other.
 	IssuersPEM string
+	// Peers are the installations that agents move to and come from.
+	Peers []*Peer
 
-	revoked revokedSet
+	revoked    revokedSet
+	travellers travellers
 }
 
 // Age is how long ago the feed last answered.
@@ -58,7 +61,7 @@ func apply(prev *Snapshot, in *apitype.SyncResponse, now time.Time) (*Snapshot, 
 	}
 	next := &Snapshot{Revision: in.Revision, FetchedAt: now}
 	if !in.Full {
-		next.Settings, next.revoked = prev.Settings, prev.revoked
+		next.Settings, next.revoked, next.Peers, next.travellers = prev.Settings, prev.revoked, prev.Peers, prev.travellers
 		next.Issuers, next.IssuerIDs, next.IssuersPEM = prev.Issuers, prev.IssuerIDs, prev.IssuersPEM
 	}
 	if in.Settings != nil {
@@ -88,7 +91,12 @@ func apply(prev *Snapshot, in *apitype.SyncResponse, now time.Time) (*Snapshot, 
 		}
 		next.revoked = next.revoked.with(added, now)
 	}
-	return next, nil
+	if in.Peers != nil {
+		next.Peers = parsePeers(in.Peers)
+	}
+	var err error
+	next.travellers, err = next.travellers.with(in.Moves, in.Guests)
+	return next, err
 }
 
 func parseIssuers(in []apitype.SyncIssuer) ([]*x509.Certificate, string, error) {

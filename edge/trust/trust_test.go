@@ -132,6 +132,10 @@ func TestAnswersThatMakeNoSense(t *testing.T) {
 	for name, in := range map[string]*apitype.SyncResponse{
 		"a change before a snapshot": {Revision: "a.2"},
 		"an agent without a UUID":    {Full: true, Revoked: []apitype.SyncRevoked{{AgentID: "x"}}},
+		"a move without a UUID":      {Full: true, Moves: []apitype.SyncMove{{AgentID: "x"}}},
+		"a move without a leaf":      {Full: true, Moves: []apitype.SyncMove{{AgentID: uuid.NewString()}}},
+		"a leaf that is cut":         {Full: true, Moves: []apitype.SyncMove{{AgentID: uuid.NewString(), Fingerprint: "00ff"}}},
+		"a guest of no leaf":         {Full: true, Guests: []apitype.SyncGuest{{AgentID: uuid.NewString(), Fingerprint: "x"}}},
 		"an issuer that is no PEM":   {Full: true, Issuers: []apitype.SyncIssuer{{Certificate: "x"}}},
 		"an issuer that is garbage":  {Full: true, Issuers: []apitype.SyncIssuer{{Certificate: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}}},
 	} {
