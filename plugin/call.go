@@ -72,7 +72,7 @@ func fill(data map[string]any, v reflect.Value) {
 		switch value := v.Field(i); {
 		case f.Anonymous && tag == "":
 			fill(data, value)
-		case tag == "-", strings.Contains(options, "omitempty") && isEmpty(value):
+		case tag == "-", strings.Contains(options, "omitempty") && isEmpty(value), strings.Contains(options, "omitzero") && value.IsZero():
 		default:
 			data[tag] = value.Interface()
 		}

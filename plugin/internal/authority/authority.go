@@ -66,7 +66,7 @@ func (a *Authority) Set(ctx context.Context) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
-		set.all = append(set.all, Issuer{Issuer: i, State: s.State, CommonName: row.CommonName, since: s.Since})
+		set.all = append(set.all, Issuer{Issuer: i, State: s.State, CommonName: row.CommonName, since: s.Since, sequence: s.Sequence})
 	}
 	a.cached = set
 	return set, nil

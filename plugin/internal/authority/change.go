@@ -49,7 +49,7 @@ func (a *Authority) NewRoot(ctx context.Context, origin audit.Origin, in apitype
 		next.activate(place, a.now())
 		events = append(events, event(apitype.ActionIssuerActivated, issuer.ID))
 	}
-	if err := a.commit(ctx, origin, next, events...); err != nil {
+	if err := a.commit(ctx, origin, set, next, events...); err != nil {
 		return apitype.CAIssuer{}, err
 	}
 	return Issuer{Issuer: issuer, State: next.Issuers[place].State, CommonName: row.CommonName}.describe(), nil
@@ -80,7 +80,7 @@ func (a *Authority) NewIntermediate(ctx context.Context, origin audit.Origin, in
 	if err := a.store.Put(ctx, store.IssuerPrefix+id, &issuerRow{Key: text, CommonName: in.CommonName}); err != nil {
 		return none, err
 	}
-	if err := a.commit(ctx, origin, set.row.with(id), event(apitype.ActionIssuerCreated, id)); err != nil {
+	if err := a.commit(ctx, origin, set, set.row.with(id), event(apitype.ActionIssuerCreated, id)); err != nil {
 		return none, err
 	}
 	return apitype.CAIntermediateResponse{IssuerID: id, CSR: csr}, nil
@@ -130,7 +130,7 @@ func (a *Authority) SetSigned(ctx context.Context, origin audit.Origin, in apity
 		issuer.State = Active
 		next := set.row.copy()
 		next.activate(place, a.now())
-		if err := a.commit(ctx, origin, next, event(apitype.ActionIssuerActivated, signed.ID)); err != nil {
+		if err := a.commit(ctx, origin, set, next, event(apitype.ActionIssuerActivated, signed.ID)); err != nil {
 			return apitype.CAIssuer{}, err
 		}
 	}
@@ -173,7 +173,7 @@ func (a *Authority) Activate(ctx context.Context, origin audit.Origin, id string
 	}
 	next := set.row.copy()
 	next.activate(place, a.now())
-	if err := a.commit(ctx, origin, next, event(apitype.ActionIssuerActivated, id)); err != nil {
+	if err := a.commit(ctx, origin, set, next, event(apitype.ActionIssuerActivated, id)); err != nil {
 		return apitype.CAIssuer{}, err
 	}
 	issuer.State = Active
@@ -197,8 +197,9 @@ func (a *Authority) settled(ctx context.Context) (*Set, error) {
 	return set, a.log.Ensure(ctx, set.row.Record)
 }
 
-// commit is the one Put of a change. Memory is dropped whatever comes of it. The caller holds change.
-func (a *Authority) commit(ctx context.Context, origin audit.Origin, next stateRow, events ...apitype.Event) error {
+// commit is the one Put of a change of the set. Memory is dropped whatever comes of it. The caller holds change.
+func (a *Authority) commit(ctx context.Context, origin audit.Origin, set *Set, next stateRow, events ...apitype.Event) error {
+	next.number(set.row, a.now())
 	next.Record = audit.NewRecord(origin, a.now(), events...)
 	defer a.Forget()
 	if err := a.store.Put(ctx, store.CAStateKey, &next); err != nil {

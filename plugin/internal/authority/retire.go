@@ -60,7 +60,7 @@ func (a *Authority) Retire(ctx context.Context, origin audit.Origin, id string, 
 	}
 	next := set.row.copy()
 	next.Issuers[place].State = Retired
-	if err := a.commit(ctx, origin, next, retired); err != nil {
+	if err := a.commit(ctx, origin, set, next, retired); err != nil {
 		return none, err
 	}
 	issuer.State = Retired

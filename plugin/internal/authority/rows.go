@@ -25,7 +25,10 @@ const (
 // stateRow is ca/state.
 type stateRow struct {
 	Issuers []issuerState `json:"issuers"` // in the order of their making
-	Record  *audit.Record `json:"record,omitempty"`
+	// Sequence goes up with every change of the trust anchors: bundles that peers are given are told apart by it. It is zero in
+	// rows that are older than this field.
+	Sequence uint64        `json:"sequence,omitempty"`
+	Record   *audit.Record `json:"record,omitempty"`
 }
 
 type issuerState struct {
@@ -33,6 +36,8 @@ type issuerState struct {
 	State string `json:"state"`
 	// Since is when the issuer became a trust anchor. It is zero before, and in rows that are older than this field.
 	Since time.Time `json:"since,omitzero"`
+	// Sequence is the state's Sequence with which it became one. It is zero likewise.
+	Sequence uint64 `json:"sequence,omitempty"`
 }
 
 func (*stateRow) SchemaName() string { return "issuer state" }
@@ -87,6 +92,7 @@ type Issuer struct {
 	State      string
 	CommonName string
 	since      time.Time // as in issuerState
+	sequence   uint64    // as in issuerState
 }
 
 // describe is the issuer without its key.

@@ -21,12 +21,17 @@ const serverLife = time.Hour
 //
 // Without such an anchor the active issuer must do, or issuer_missing.
 func (s *Set) Server(now time.Time) (*ca.Issuer, error) {
-	anchors := slices.DeleteFunc(slices.Clone(s.all), func(i Issuer) bool { return i.State != Active && i.State != Trusted })
-	slices.SortStableFunc(anchors, func(a, b Issuer) int { return a.since.Compare(b.since) })
-	for _, i := range anchors {
+	for _, i := range s.byAge() {
 		if i.Certificate.NotAfter.Sub(now) >= serverLife {
 			return i.Issuer, nil
 		}
 	}
 	return s.Active()
+}
+
+// byAge is the trust anchors, beginning with the one that has been one for longest.
+func (s *Set) byAge() []Issuer {
+	anchors := slices.DeleteFunc(slices.Clone(s.all), func(i Issuer) bool { return i.State != Active && i.State != Trusted })
+	slices.SortStableFunc(anchors, func(a, b Issuer) int { return a.since.Compare(b.since) })
+	return anchors
 }

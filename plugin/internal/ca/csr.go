@@ -48,7 +48,7 @@ func ParseCSR(text string) (*CSR, error) {
 		return nil, apitype.Errorf(apitype.CSRInvalid, "its DER does not parse")
 	}
 	// The key comes before the signature: a modulus of 100,000 bits is cheap to send and dear to verify with.
-	if err := checkPublicKey(request.PublicKey); err != nil {
+	if err := CheckPublicKey(request.PublicKey); err != nil {
 		return nil, err
 	}
 	if !strongSignature(request.SignatureAlgorithm) {

@@ -112,8 +112,8 @@ func ParseKey(text string) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// checkPublicKey refuses, with key_not_allowed, every key that no certificate of ours may hold.
-func checkPublicKey(public crypto.PublicKey) error {
+// CheckPublicKey refuses, with key_not_allowed, every key that no certificate of ours may hold.
+func CheckPublicKey(public crypto.PublicKey) error {
 	switch key := public.(type) {
 	case *ecdsa.PublicKey:
 		if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() {

@@ -29,7 +29,7 @@ func (i *Issuer) sign(template *x509.Certificate, public crypto.PublicKey, seria
 	if err != nil {
 		return Leaf{}, err
 	}
-	if err := checkPublicKey(public); err != nil {
+	if err := CheckPublicKey(public); err != nil {
 		return Leaf{}, err
 	}
 	if ttl <= 0 {

@@ -46,7 +46,7 @@ func (r *Rows[R, P]) Delete(ctx context.Context, origin audit.Origin, tenant, na
 	tombstone := P(new(R))
 	*tombstone.Common() = *row.Common()
 	tombstone.Common().Deleted, tombstone.Common().UpdatedAt = true, r.Now().UTC()
-	return r.put(ctx, origin, tombstone, r.Deleted, nil)
+	return r.put(ctx, origin, tombstone, Change{Action: r.Deleted})
 }
 
 // first meets the row, and counts how often it was held shared. Whoever held it has stored his reference by now.

@@ -147,9 +147,27 @@ func (r *Rows[R, P]) Hold(ctx context.Context, tenant, name string) (release fun
 	return unlock, nil
 }
 
+// Change is what the event of a change tells.
+type Change struct {
+	// Details say what has changed: nothing when nothing has.
+	Details map[string]any
+	// Action, when set, comes before the kind's usual one for a row that there was.
+	Action string
+	// OriginPeerID is the peer that the change comes from, if any.
+	OriginPeerID string
+}
+
 // Write makes the row, or changes it. change works on a copy, and answers what the event tells of it: nothing when nothing
 // has changed, and then nothing is stored or told. made says that there is no such row yet. The caller holds what Making takes.
 func (r *Rows[R, P]) Write(ctx context.Context, origin audit.Origin, tenant, name string, change func(row P, made bool) (map[string]any, error)) (P, error) {
+	return r.WriteAs(ctx, origin, tenant, name, func(row P, made bool) (Change, error) {
+		details, err := change(row, made)
+		return Change{Details: details}, err
+	})
+}
+
+// WriteAs is Write for a kind whose changes have other actions as well.
+func (r *Rows[R, P]) WriteAs(ctx context.Context, origin audit.Origin, tenant, name string, change func(row P, made bool) (Change, error)) (P, error) {
 	if err := r.check(tenant, name); err != nil {
 		return nil, err
 	}
@@ -164,23 +182,47 @@ func (r *Rows[R, P]) Write(ctx context.Context, origin audit.Origin, tenant, nam
 	} else {
 		*next = *old
 	}
-	details, err := change(next, made)
-	if err != nil || len(details) == 0 && !made {
+	changed, err := change(next, made)
+	if err != nil || len(changed.Details) == 0 && !made {
 		return next, err
 	}
-	action := r.Updated
-	if made {
-		action = r.Created
+	switch {
+	case made:
+		changed.Action = r.Created
+	case changed.Action == "":
+		changed.Action = r.Updated
 	}
 	next.Common().UpdatedAt = now
-	return next, r.put(ctx, origin, next, action, details)
+	return next, r.put(ctx, origin, next, changed)
+}
+
+// Note stores something of a row that no event tells of. note works on a copy, and reports whether it has changed it. A row
+// that is not there is the kind's Unknown.
+func (r *Rows[R, P]) Note(ctx context.Context, tenant, name string, note func(row P) bool) error {
+	if err := r.check(tenant, name); err != nil {
+		return err
+	}
+	defer r.names.Lock(tenant, name)()
+	old, err := r.meet(ctx, tenant, name)
+	if err != nil {
+		return err
+	}
+	if old == nil {
+		return apitype.Errorf(r.Unknown, "no %s has this name", r.Noun)
+	}
+	next := P(new(R))
+	*next = *old
+	if !note(next) {
+		return nil
+	}
+	return r.Store.Put(ctx, store.NamedKey(r.Prefix, tenant, name), next)
 }
 
 // put commits a row with its event and finishes what follows. The commit stands whatever comes of that.
-func (r *Rows[R, P]) put(ctx context.Context, origin audit.Origin, row P, action string, details map[string]any) error {
+func (r *Rows[R, P]) put(ctx context.Context, origin audit.Origin, row P, change Change) error {
 	h := row.Common()
 	h.Record = audit.NewRecord(origin, r.Now(), apitype.Event{
-		EntityType: r.Noun, EntityID: h.Name, Action: action, Tenant: h.Tenant, Details: details,
+		EntityType: r.Noun, EntityID: h.Name, Action: change.Action, Tenant: h.Tenant, OriginPeerID: change.OriginPeerID, Details: change.Details,
 	})
 	if err := r.commit(ctx, row); err != nil {
 		return err

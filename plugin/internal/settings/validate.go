@@ -14,6 +14,9 @@ import (
 // trustDomain is what SPIFFE-ID section 2.1 allows.
 var trustDomain = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
 
+// IsTrustDomain reports whether the text can be a SPIFFE trust domain.
+func IsTrustDomain(text string) bool { return trustDomain.MatchString(text) }
+
 var domain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 
 func validate(c *apitype.Config) error {
@@ -23,13 +26,13 @@ func validate(c *apitype.Config) error {
 			return err
 		}
 	}
-	if c.TrustDomain != "" && !trustDomain.MatchString(c.TrustDomain) {
+	if c.TrustDomain != "" && !IsTrustDomain(c.TrustDomain) {
 		return invalid("trust_domain", "must be 1 to 255 of a-z, 0-9, '.', '-' and '_'")
 	}
-	if c.Endpoint != "" && !validURL(c.Endpoint, "wss") {
+	if c.Endpoint != "" && !IsURL(c.Endpoint, "wss") {
 		return invalid("endpoint", "must be a URL like wss://host:4320/v1/opamp without user, query or fragment")
 	}
-	if c.FederationURL != "" && !validURL(c.FederationURL, "https") {
+	if c.FederationURL != "" && !IsURL(c.FederationURL, "https") {
 		return invalid("federation_url", "must be an https URL without user, query or fragment")
 	}
 	if c.EndpointCABundle != "" {
@@ -38,7 +41,7 @@ func validate(c *apitype.Config) error {
 		}
 	}
 	for _, u := range append(append([]string{}, c.CRLDistributionPoints...), c.OCSPServers...) {
-		if !validURL(u, "http") && !validURL(u, "https") {
+		if !IsURL(u, "http") && !IsURL(u, "https") {
 			return invalid("crl_distribution_points and ocsp_servers", "must be http or https URLs")
 		}
 	}
@@ -94,7 +97,8 @@ func validate(c *apitype.Config) error {
 	return nil
 }
 
-func validURL(text, scheme string) bool {
+// IsURL reports whether the text is a URL of that scheme with a host, and without user, query and fragment.
+func IsURL(text, scheme string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Scheme == scheme && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" &&
 		len(text) <= 2048 && !strings.ContainsAny(text, " \t\r\n\"<>\\")

@@ -10,6 +10,7 @@ import (
 const (
 	GroupPrefix         = "group/"
 	ConfigurationPrefix = "configuration/"
+	PeerPrefix          = "peer/" // of no tenant
 )
 
 // NoTenant stands for a missing tenant in a key. No tenant has this name.
