@@ -19,6 +19,7 @@ type Metrics struct {
 	Redemptions       *prometheus.CounterVec // key: csr, server
 	Renewals          *prometheus.CounterVec // by: agent, edge; result: offered, failed, refused, put_off
 	LeavesApplied     prometheus.Counter
+	HandoverOffers    *prometheus.CounterVec // result: offered, failed, unknown
 	Panics            prometheus.Counter
 	DuplicateSessions prometheus.Counter
 	ReportQueue       prometheus.Gauge
@@ -48,9 +49,17 @@ const (
 	RenewalPutOff  = "put_off"
 )
 
+// Results of offers of a new home.
+const (
+	HomeOffered = "offered"
+	HomeFailed  = "failed"
+	HomeUnknown = "unknown"
+)
+
 // endings are why an edge ends live sessions.
 var endings = []apitype.Code{
-	apitype.CertificateRevoked, apitype.CertificateExpired, apitype.CertificateUntrusted, apitype.AgentUnknown, apitype.VaultUnavailable, apitype.Internal,
+	apitype.CertificateRevoked, apitype.CertificateExpired, apitype.CertificateUntrusted, apitype.AgentUnknown, apitype.AgentMoved, apitype.HandoverPending,
+	apitype.VaultUnavailable, apitype.Internal,
 }
 
 // New makes the metrics and registers them. It fails when the registry holds them already.
@@ -68,7 +77,7 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		}, []string{"code"}),
 		Ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "sessions_ended_total",
-			Help: "Live sessions that this edge has ended, by code: certificate_revoked, certificate_expired, certificate_untrusted (its issuer was retired), agent_unknown, vault_unavailable (away for too long).",
+			Help: "Live sessions that this edge has ended, by code: certificate_revoked, certificate_expired, certificate_untrusted (its issuer was retired, or it is no guest any more), agent_unknown, agent_moved (with another certificate), handover_pending, vault_unavailable (away for too long).",
 		}, []string{"code"}),
 		Redemptions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "redemptions_total", Help: "Bootstrap tokens turned into agents, by who made the key (csr: the agent, server: Vault).",
@@ -80,6 +89,10 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		LeavesApplied: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "certificates_applied_total", Help: "Agents that said they had applied the certificate which they came with, after enrolling or a renewal.",
 		}),
+		HandoverOffers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "handover_offers_total",
+			Help: "Offers of their new home to agents that have gone to a peer, by result: offered, failed (the agent could not go there), unknown (no endpoint of the peer is known).",
+		}, []string{"result"}),
 		Panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "panics_total", Help: "Panics caught; each ended one session.",
 		}),
@@ -121,9 +134,12 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 			m.Renewals.WithLabelValues(by, result)
 		}
 	}
+	for _, result := range []string{HomeOffered, HomeFailed, HomeUnknown} {
+		m.HandoverOffers.WithLabelValues(result)
+	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.Sessions, m.Admitted, m.Refusals, m.Ended, m.Redemptions, m.Renewals, m.LeavesApplied, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
+		m.Sessions, m.Admitted, m.Refusals, m.Ended, m.Redemptions, m.Renewals, m.LeavesApplied, m.HandoverOffers, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
 		m.PoolRequests, m.PoolTokens,
 	} {
 		errs = append(errs, registry.Register(c))

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"strings"
 	"time"
 
@@ -41,13 +40,13 @@ func (d *Desk) admit(ctx context.Context, c Caller) (Session, error) {
 	}
 	secret, tokenErr := bearer(c.Authorization)
 	if c.Certificate != nil {
-		leaf, err := d.judgeLeaf(c, snapshot, time.Now())
+		leaf, err := d.judge(ctx, c, snapshot)
 		switch {
 		case err == nil:
-			if !d.agents.Allow([16]byte(leaf.Serial[1:17])) {
+			if !d.agents.Allow(agentKey(leaf.Serial)) {
 				return nil, refusef(apitype.RateLimited, "this agent connects too often")
 			}
-			return d.openMember(c, leaf, snapshot)
+			return d.openMember(c, leaf), nil
 		case apitype.CodeOf(tokenErr) == apitype.TokenMissing:
 			return nil, d.countBad(c, err)
 		case refuse(err).Passing():
@@ -61,21 +60,6 @@ func (d *Desk) admit(ctx context.Context, c Caller) (Session, error) {
 	return d.openBootstrap(ctx, c, secret, snapshot)
 }
 
-// judgeLeaf decides about a certificate without asking anybody.
-func (d *Desk) judgeLeaf(c Caller, s *trust.Snapshot, now time.Time) (*identity.Leaf, error) {
-	leaf, err := identity.VerifyLeaf(c.Certificate, s.Issuers, s.Settings.TrustDomain, now)
-	switch {
-	case errors.Is(err, identity.ErrExpired):
-		return nil, about(outOfTime(c.Certificate, now), "agent", c.Certificate.Subject.CommonName)
-	case err != nil:
-		return nil, refusef(apitype.CertificateUntrusted, "the certificate was not issued here")
-	}
-	if err := d.judgeStanding(leaf, s, now); err != nil {
-		return nil, about(err, "agent", leaf.AgentID, "tenant", leaf.Tenant)
-	}
-	return leaf, nil
-}
-
 // outOfTime says on which side of its life a certificate is. Before it, some clock is wrong, and most likely this edge's: the
 // engine dates certificates back by some minutes.
 func outOfTime(c *x509.Certificate, now time.Time) *Refusal {
@@ -86,7 +70,7 @@ func outOfTime(c *x509.Certificate, now time.Time) *Refusal {
 	return refusef(apitype.CertificateExpired, "the certificate expired at %s", c.NotAfter.UTC().Format(time.RFC3339))
 }
 
-// judgeStanding decides about a leaf that was issued here.
+// judgeStanding decides about a leaf that was issued here, or that is a guest's.
 func (d *Desk) judgeStanding(leaf *identity.Leaf, s *trust.Snapshot, now time.Time) error {
 	switch {
 	case d.Tenant != "" && leaf.Tenant != d.Tenant:

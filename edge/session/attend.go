@@ -24,13 +24,14 @@ func (m *member) newest() bool {
 	return first == m
 }
 
-// attend does what is due, and reports whether the next leaf is to be asked for, if it may be: then asking is set.
-func (m *member) attend(now time.Time, mayRenew bool) bool {
+// attend does what is due. It reports whether the next leaf is to be asked for, if it may be: then asking is set. home is the
+// offer of its new home for an agent that has gone, which is to be sent now.
+func (m *member) attend(now time.Time, mayRenew bool) (wanted bool, home *Offer) {
 	newest := m.newest()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return false
+		return false, nil
 	}
 	if m.flight != nil && !m.flight.waits && m.flight.until <= now.Unix() {
 		m.flight = nil
@@ -39,7 +40,14 @@ func (m *member) attend(now time.Time, mayRenew bool) bool {
 		m.reportAt = 0
 		m.queueReport(nil)
 	}
-	wanted := mayRenew && m.wantsRenewal(now)
+	if move, gone := m.away(); gone {
+		if newest && m.conn != nil && m.spoken { // plain HTTP: with the answer to the next poll
+			home = m.homeOffer(move, now)
+		}
+		m.plan()
+		return false, home
+	}
+	wanted = mayRenew && m.wantsRenewal(now)
 	switch {
 	case wanted && !newest:
 		m.renewAt, wanted = now.Add(lookAgain).Unix(), false
@@ -48,13 +56,13 @@ func (m *member) attend(now time.Time, mayRenew bool) bool {
 	}
 	m.asking = m.asking || wanted
 	m.plan()
-	return wanted
+	return wanted, nil
 }
 
 // plan sets when attend has something to do. Called under the lock.
 func (m *member) plan() {
 	wake := int64(0)
-	for _, at := range []int64{m.reportAt, m.renewalAt(), m.flightUntil()} {
+	for _, at := range []int64{m.reportAt, m.renewalAt(), m.flightUntil(), m.homeAt()} {
 		if at != 0 && (wake == 0 || at < wake) {
 			wake = at
 		}
@@ -63,10 +71,22 @@ func (m *member) plan() {
 }
 
 func (m *member) renewalAt() int64 {
+	if _, gone := m.away(); gone {
+		return 0
+	}
 	if m.flight != nil || m.asking || !m.accepts || !m.keyKnown {
 		return 0
 	}
 	return m.renewAt
+}
+
+// homeAt is when to offer an agent that has gone its new home again.
+func (m *member) homeAt() int64 {
+	move, gone := m.away()
+	if !gone || m.conn == nil || !m.accepts {
+		return 0
+	}
+	return max(m.desk.departures.next(m.agentKey(), move), time.Now().Add(lookAgain).Unix())
 }
 
 func (m *member) flightUntil() int64 {

@@ -32,6 +32,10 @@ type Timing struct {
 	Flight       time.Duration // for an agent to come back with an offer before it is made another; default 3 min
 	Confirm      time.Duration // until a session with a leaf that is not confirmed is reported again; default 15 min and some
 	Rival        time.Duration // that a session may still be heard of after a newer one of its leaf began; default 10 s
+	Release      time.Duration // that an agent which comes before its source's release is kept waiting; default 3 s
+	Settle       time.Duration // in which agents that have come from a peer are given leaves of ours; default 10 s
+	Home         time.Duration // between the first two offers of a new home, then twice as long each time; default 1 min
+	Pending      time.Duration // until a renewal is tried again that waits for a handover's end; default 2 min
 	Again        time.Duration // until any other session is reported again, a tenth more or less; default 4 h, for Vault audits each
 }
 
@@ -41,7 +45,7 @@ func (t Timing) withDefaults() Timing {
 		&t.Bootstrap: time.Minute, &t.Redeem: 45 * time.Second, &t.Check: 10 * time.Second,
 		&t.Report: time.Second, &t.Idle: time.Minute, &t.Refused: 20 * time.Second,
 		&t.Renew: 40 * time.Second, &t.Flight: 3 * time.Minute, &t.Confirm: 15*time.Minute + 5*time.Second, &t.Again: 4 * time.Hour,
-		&t.Rival: 10 * time.Second,
+		&t.Rival: 10 * time.Second, &t.Release: 3 * time.Second, &t.Settle: 10 * time.Second, &t.Home: time.Minute, &t.Pending: 2 * time.Minute,
 	} {
 		if *field <= 0 {
 			*field = d
@@ -68,6 +72,8 @@ type Options struct {
 	Version     string
 	// MaxStaleness is how old the snapshot may be for new sessions; live ones may go on for twice as long.
 	MaxStaleness time.Duration
+	// PeerRevocations knows which guests' certificates their peers have revoked; nil: none.
+	PeerRevocations PeerRevocations
 	// Refused counts what is refused here, for the audit trail; it may be nil.
 	Refused *refused.Table
 	Metrics *metrics.Metrics
@@ -111,11 +117,17 @@ type Desk struct {
 	outLeaves  *recent.Map[identity.Serial, *apitype.Error] // leaves that Vault has answered are not to be served
 	openKeys   *recent.Map[string, string]                  // idempotency keys, by token id, of redemptions without a clear answer
 
-	draining atomic.Bool
-	live     *registry
-	polls    *polling
-	reports  *reports
-	renewals *renewals
+	draining   atomic.Bool
+	live       *registry
+	polls      *polling
+	reports    *reports
+	renewals   *renewals
+	departures *departures
+	mismatches *mismatches
+
+	news     news
+	awaiting chan struct{} // holds one for each caller that waits for a release
+	nudge    chan struct{} // something is due now
 
 	restores int // the last count that the feed told; its goroutine's alone
 
@@ -139,6 +151,10 @@ func NewDesk(o Options) *Desk {
 		live:       newRegistry(),
 		openKeys:   recent.NewMap[string, string](rememberedTokens),
 		redeeming:  make(map[string]*bootstrap),
+		departures: newDepartures(),
+		mismatches: newMismatches(),
+		awaiting:   make(chan struct{}, maxAwaiting),
+		nudge:      make(chan struct{}, 1),
 	}
 	d.polls = newPolling(d)
 	d.reports = newReports(d)
@@ -146,7 +162,7 @@ func NewDesk(o Options) *Desk {
 	return d
 }
 
-// Run reports sessions, renews their leaves and ends those whose time is over, until ctx ends.
+// Run reports sessions, renews their leaves, sends agents to their new homes and ends those whose time is over, until ctx ends.
 func (d *Desk) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -162,6 +178,8 @@ func (d *Desk) Run(ctx context.Context) {
 		case now := <-tick.C:
 			d.guard("sweep", func() { d.sweep(now) })
 			d.guard("renewal", func() { d.attend(ctx, now) })
+		case <-d.nudge:
+			d.guard("handover", func() { d.attend(ctx, time.Now()) })
 		}
 	}
 }

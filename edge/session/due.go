@@ -18,13 +18,21 @@ const (
 // the same one after a restart, comes to the same moment.
 func renewalDue(serial identity.Serial, issued, notAfter time.Time) time.Time {
 	life := notAfter.Sub(issued)
-	sum := sha256.Sum256(serial[:])
-	share := float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
-	return issued.Add(life*2/3 + time.Duration(share*0.15*float64(life)))
+	return issued.Add(life*2/3 + time.Duration(share(serial)*0.15*float64(life)))
 }
 
-// due is renewalDue for this session. What a poll is to carry must be there before it.
+// share is between 0 and 1, and always the same for a serial.
+func share(serial identity.Serial) float64 {
+	sum := sha256.Sum256(serial[:])
+	return float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
+}
+
+// due is renewalDue for this session. What a poll is to carry must be there before it. A guest is given a leaf of ours soon
+// after it has come.
 func (m *member) due() int64 {
+	if m.guest {
+		return time.Unix(m.begun, 0).Add(time.Duration(share(m.serial) * float64(m.desk.Timing.Settle))).Unix()
+	}
 	at := renewalDue(m.serial, time.Unix(m.issued, 0), time.Unix(m.notAfter, 0))
 	if m.transport == HTTP {
 		at = at.Add(-heartbeat(m.desk.Trust.Current()))

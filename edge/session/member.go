@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"net/netip"
 	"sync"
@@ -20,6 +19,7 @@ type member struct {
 	desk      *Desk
 	serial    identity.Serial
 	issuer    *x509.Certificate
+	cert      *x509.Certificate // the leaf; nil on plain HTTP, where nothing else keeps it in memory, unless it is needed
 	leaf      Digest
 	issued    int64 // Unix seconds
 	notAfter  int64 // Unix seconds
@@ -55,24 +55,31 @@ type member struct {
 	stateWanted bool    // the engine wants description, name and capabilities
 	shared      bool    // another session of the same leaf is live
 	shutting    bool    // the end has been ordered
+	guest       bool    // the leaf is a peer's
+	expected    bool    // and the engine has still to agree that the agent has come: until then it is given nothing
 	closed      bool
 }
 
-func (d *Desk) openMember(c Caller, leaf *identity.Leaf, s *trust.Snapshot) (Session, error) {
+func (d *Desk) openMember(c Caller, v *verdict) Session {
 	m := &member{
-		desk: d, serial: leaf.Serial, issuer: s.Issuers[leaf.IssuerIndex], leaf: sha256.Sum256(c.Certificate.Raw),
-		issued: identity.IssuedAt(c.Certificate.NotBefore, leaf.NotAfter).Unix(), notAfter: leaf.NotAfter.Unix(), tenant: leaf.Tenant,
+		desk: d, serial: v.Serial, issuer: v.issuer, cert: c.Certificate, leaf: v.digest, guest: v.guest, expected: v.expected,
+		issued: identity.IssuedAt(c.Certificate.NotBefore, v.NotAfter).Unix(), notAfter: v.NotAfter.Unix(), tenant: v.Tenant,
 		source: c.Source, transport: c.Transport,
 	}
-	if c.Transport == HTTP {
-		return d.polls.resume(m), nil
+	if c.Transport != HTTP {
+		return m
 	}
-	return m, nil
+	if _, gone := m.away(); !gone && !m.guest {
+		m.cert = nil
+	}
+	return d.polls.resume(m)
 }
 
 func (m *member) Kind() Kind { return KindAgent }
 
-func (m *member) agentKey() [16]byte { return [16]byte(m.serial[1:17]) }
+func (m *member) agentKey() [16]byte { return agentKey(m.serial) }
+
+func agentKey(serial identity.Serial) [16]byte { return [16]byte(serial[1:17]) }
 
 func (m *member) LogFields() []any {
 	return []any{"kind", KindAgent, "agent", m.serial.AgentID(), "tenant", m.tenant, "transport", m.transport, "remote", m.source}
@@ -111,10 +118,30 @@ func (m *member) fate(s *trust.Snapshot, now time.Time) apitype.Code {
 		return apitype.CertificateExpired
 	case s.Revoked(m.serial):
 		return apitype.CertificateRevoked
-	case !s.Trusts(m.issuer):
-		return apitype.CertificateUntrusted
 	case s.Age(now) > 2*m.desk.MaxStaleness:
 		return apitype.VaultUnavailable
+	case m.guest:
+		return m.guestFate(s)
+	case !s.Trusts(m.issuer):
+		return apitype.CertificateUntrusted
+	}
+	if move, gone := s.Move(m.agentKey()); gone && move.Fingerprint != m.leaf {
+		return apitype.AgentMoved
+	}
+	return ""
+}
+
+// guestFate is fate as far as peers decide it. A guest that is none any more has a leaf of ours, or is not expected after all.
+func (m *member) guestFate(s *trust.Snapshot) apitype.Code {
+	g := s.Guest(m.leaf)
+	if g == nil || g.Serial != m.serial {
+		return apitype.CertificateUntrusted
+	}
+	switch peer := s.Peer(g.Peer); {
+	case peer == nil || !peer.Trusts(m.issuer):
+		return apitype.CertificateUntrusted
+	case m.desk.peerRevoked(g.Peer, m.cert):
+		return apitype.CertificateRevoked
 	}
 	return ""
 }
@@ -214,7 +241,11 @@ func (m *member) note(msg *Message) (first, open bool) {
 	case first:
 		m.queueReport(nil)
 	}
-	m.heard(msg.Settings)
+	if move, gone := m.away(); gone {
+		m.heardAway(msg.Settings, move)
+	} else {
+		m.heard(msg.Settings)
+	}
 	m.outlive()
 	return first, true
 }
@@ -225,6 +256,12 @@ func (m *member) reply(msg *Message, first bool, offer *Offer) *Reply {
 	defer m.mu.Unlock()
 	if m.closed {
 		return nil
+	}
+	if move, gone := m.away(); gone {
+		return m.replyAway(msg, first, move)
+	}
+	if m.expected {
+		return m.replyExpected(first)
 	}
 	reply := Reply{Kind: KindAgent, NewInstanceUID: m.newUID, Offer: offer}
 	if m.newUID == msg.InstanceUID {

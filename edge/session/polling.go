@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/x509"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ func (p *polling) resume(fresh *member) *member {
 	known, found := p.lru.Get(fresh.serial)
 	if found {
 		p.mu.Unlock()
+		known.keep(fresh.cert)
 		return known
 	}
 	fresh.polled = time.Now().Unix()
@@ -45,6 +47,15 @@ func (p *polling) resume(fresh *member) *member {
 	}
 	fresh.begin()
 	return fresh
+}
+
+// keep keeps the leaf that the agent has just presented, nil when it is not needed.
+func (m *member) keep(cert *x509.Certificate) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cert == nil {
+		m.cert = cert
+	}
 }
 
 func (p *polling) forget(m *member) {

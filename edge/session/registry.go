@@ -1,11 +1,11 @@
 package session
 
 import (
+	"iter"
 	"sync"
 	"time"
 
 	"github.com/ampora/ampora/edge/trust"
-	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/google/uuid"
 )
 
@@ -88,26 +88,53 @@ func (r *registry) of(agent [16]byte) []*member {
 	return found
 }
 
-// Changed closes the sessions that a change of the snapshot has ended. It is a listener of the trust feed.
+// Changed closes the sessions that a change of the snapshot has ended, and sends off the agents that have gone to a peer. It is
+// a listener of the trust feed.
 func (d *Desk) Changed(c trust.Change) {
+	d.news.tell()
 	d.guard("restore", func() { d.restored(c.Snapshot.Settings.RestoreCount) })
-	d.guard("revocation", func() {
-		if c.Whole {
-			d.endDoomed(c.Snapshot, time.Now())
-			return
+	d.guard("revocation", func() { d.endChanged(c) })
+	d.guard("handover", func() { d.moved(c) })
+}
+
+func (d *Desk) endChanged(c trust.Change) {
+	now := time.Now()
+	if c.Whole {
+		d.endDoomed(c.Snapshot, now)
+		return
+	}
+	for agent := range touched(c) {
+		for _, m := range d.live.of(agent) {
+			if code := m.fate(c.Snapshot, now); code != "" {
+				m.shut(code)
+			}
+		}
+	}
+}
+
+// touched are the agents that a change of parts is about.
+func touched(c trust.Change) iter.Seq[[16]byte] {
+	return func(yield func([16]byte) bool) {
+		each := func(id string) bool {
+			agent, err := uuid.Parse(id)
+			return err != nil || yield(agent) // one that is no UUID the snapshot has refused
 		}
 		for _, r := range c.Revoked {
-			id, err := uuid.Parse(r.AgentID)
-			if err != nil {
-				continue // the snapshot has refused it
-			}
-			for _, m := range d.live.of(id) {
-				if c.Snapshot.Revoked(m.serial) {
-					m.shut(apitype.CertificateRevoked)
-				}
+			if !each(r.AgentID) {
+				return
 			}
 		}
-	})
+		for _, m := range c.Moves {
+			if !each(m.AgentID) {
+				return
+			}
+		}
+		for _, g := range c.Guests {
+			if !each(g.AgentID) {
+				return
+			}
+		}
+	}
 }
 
 // sweep ends what time has ended: leaves, an old snapshot, agents that have stopped polling.

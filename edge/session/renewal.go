@@ -86,7 +86,12 @@ func (m *member) mayAsk(msg *Message, request Digest) (*Offer, *Refusal) {
 	if f != nil && f.until <= time.Now().Unix() && !f.waits {
 		f = nil
 	}
+	if move, gone := m.away(); gone {
+		return nil, refuseAway(move)
+	}
 	switch {
+	case m.expected:
+		return nil, refusef(apitype.HandoverPending, "the agent's arrival has still to be confirmed")
 	case msg.Capabilities&apitype.CapabilityAcceptsOpAMP == 0:
 		return nil, refusef(apitype.CapabilityMissing, "")
 	case len(msg.CSR) > maxCSR:
@@ -142,7 +147,11 @@ func (m *member) renew(ctx context.Context) bool {
 	m.asking = false
 	if err != nil {
 		r := m.renewalRefused(refuse(err), metrics.RenewalByEdge)
-		if !passing(r.Err.Code) {
+		vaultAway := passing(r.Err.Code) && r.Err.Code != apitype.HandoverPending
+		switch {
+		case r.Err.Code == apitype.HandoverPending: // it goes on when that is over
+			m.renewAt = now.Add(m.desk.Timing.Pending).Unix()
+		case !vaultAway:
 			m.renewAt = now.Add(m.pause(now)).Unix()
 			m.tries = min(m.tries+1, maxTries)
 		}
@@ -151,21 +160,31 @@ func (m *member) renew(ctx context.Context) bool {
 		}
 		m.plan()
 		m.mu.Unlock()
-		return !passing(r.Err.Code)
+		return !vaultAway
 	}
-	var conn Conn
 	if in.GenerateKey {
 		m.desk.keys.Allow(m.serial) // attend has looked whether it may; this counts
 	}
-	if !m.closed && !m.shutting {
+	open := !m.closed && !m.shutting
+	if open {
 		m.takeOff(offer, Digest{}, now)
-		conn = m.conn
 	}
 	m.mu.Unlock()
-	if conn != nil {
-		if err := conn.Send(Reply{Kind: KindAgent, Offer: offer}); err != nil {
-			m.desk.Logger.Debug("the offer could not be sent", append(m.LogFields(), "error", err)...)
-		}
+	if open {
+		m.push(offer)
 	}
 	return true
+}
+
+// push sends an offer over the WebSocket, if there is one.
+func (m *member) push(offer *Offer) {
+	m.mu.Lock()
+	conn := m.conn
+	m.mu.Unlock()
+	if conn == nil {
+		return
+	}
+	if err := conn.Send(Reply{Kind: KindAgent, Offer: offer}); err != nil {
+		m.desk.Logger.Debug("the offer could not be sent", append(m.LogFields(), "error", err)...)
+	}
 }

@@ -40,12 +40,38 @@ func (d *Desk) attend(ctx context.Context, now time.Time) {
 	}
 	away := d.renewals.away(now)
 	var wanting []*member
+	var leaving []farewell
 	for _, m := range due {
-		if m.attend(now, !away) {
+		wanted, home := m.attend(now, !away)
+		if wanted {
 			wanting = append(wanting, m)
+		}
+		if home != nil {
+			leaving = append(leaving, farewell{m, home})
 		}
 	}
 	d.renewals.add(ctx, wanting)
+	d.renewals.send(leaving)
+}
+
+// farewell is the offer of its new home for an agent that has gone.
+type farewell struct {
+	member *member
+	offer  *Offer
+}
+
+// send sends off agents, several at a time: one that does not read holds up few others.
+func (q *renewals) send(all []farewell) {
+	if len(all) == 0 {
+		return
+	}
+	for some := range slices.Chunk(all, (len(all)+renewalWorkers-1)/renewalWorkers) {
+		q.workers.Go(func() {
+			for _, f := range some {
+				q.desk.guard("handover", func() { f.member.push(f.offer) })
+			}
+		})
+	}
 }
 
 // away reports whether Vault is to be left alone for now.

@@ -23,11 +23,12 @@ type report struct {
 }
 
 const (
-	maxReports    = 100_000          // waiting at the same time
-	reportEvery   = time.Minute      // between two reports of one session
-	reportTimeout = 15 * time.Second // for one call
-	leaveTimeout  = time.Second      // for the last one
-	reportBackoff = 30 * time.Second // the longest wait after a failure
+	maxReports    = 100_000               // waiting at the same time
+	reportEvery   = time.Minute           // between two reports of one session
+	reportTimeout = 15 * time.Second      // for one call
+	leaveTimeout  = time.Second           // for the last one
+	reportBackoff = 30 * time.Second      // the longest wait after a failure
+	reportGather  = 20 * time.Millisecond // in which reports that somebody waits for come together: agents arrive in groups
 )
 
 // reports tells the engine of sessions: each once after it was let in, again when its description changes, when its leaf is
@@ -37,9 +38,10 @@ type reports struct {
 
 	mu    sync.Mutex
 	queue []*report
+	hurry chan struct{} // somebody waits for the answer to a report
 }
 
-func newReports(d *Desk) *reports { return &reports{desk: d} }
+func newReports(d *Desk) *reports { return &reports{desk: d, hurry: make(chan struct{}, 1)} }
 
 // queueReport puts the session's report into the queue, or brings the waiting one up to date. msg is nil when nothing is
 // known but that the agent is here. Called under the member's lock.
@@ -47,8 +49,8 @@ func (m *member) queueReport(msg *Message) {
 	r := m.report
 	if r == nil {
 		r = &report{member: m, due: time.Unix(m.reported, 0).Add(reportEvery)}
-		if m.stateWanted || m.applied && !m.confirmed || m.shared {
-			r.due = time.Time{} // this is an answer to a question, ends an old leaf, or is bad news
+		if m.stateWanted || m.applied && !m.confirmed || m.shared || m.expected {
+			r.due = time.Time{} // this is an answer to a question, ends an old leaf, is bad news, or somebody waits for it
 		}
 		if !m.desk.reports.push(r) {
 			return
@@ -67,6 +69,17 @@ func (m *member) queueReport(msg *Message) {
 	if msg != nil {
 		r.state.Description, r.state.DisplayName, r.state.Capabilities = msg.Description, msg.DisplayName, msg.Capabilities
 		r.state.HasState = true
+	}
+	if m.expected {
+		m.desk.reports.wake()
+	}
+}
+
+// wake has the reports that are due sent now, unless the last ones did not get through.
+func (q *reports) wake() {
+	select {
+	case q.hurry <- struct{}{}:
+	default: // it is already to be so
 	}
 }
 
@@ -118,15 +131,11 @@ func (q *reports) run(ctx context.Context) {
 	timing := q.desk.Timing
 	wait, last := timing.Report, time.Time{}
 	for {
-		timer := time.NewTimer(wait/2 + rand.N(wait))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if q.pause(ctx, wait); ctx.Err() != nil {
 			if !last.IsZero() {
 				q.leave(ctx)
 			}
 			return
-		case <-timer.C:
 		}
 		batch := q.take(time.Now())
 		if len(batch) == 0 && time.Since(last) < timing.Idle {
@@ -141,6 +150,25 @@ func (q *reports) run(ctx context.Context) {
 			continue
 		}
 		wait, last = timing.Report, time.Now()
+	}
+}
+
+// pause waits about as long as it is told, or until somebody waits for an answer. While Vault does not answer nobody is heard.
+func (q *reports) pause(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait/2 + rand.N(wait))
+	defer timer.Stop()
+	hurry := q.hurry
+	if wait > q.desk.Timing.Report {
+		hurry = nil
+	}
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-hurry:
+		select {
+		case <-ctx.Done():
+		case <-time.After(reportGather):
+		}
 	}
 }
 
@@ -209,6 +237,7 @@ func (r *report) outgoing() apitype.SessionReport {
 // unknownLeafTTL is how long a leaf stays out after the engine did not know its agent; the other answers never change.
 const (
 	unknownLeafTTL = time.Minute
+	pendingLeafTTL = 5 * time.Second
 	outLeafTTL     = time.Hour
 )
 
@@ -227,19 +256,30 @@ func (m *member) answered(r *report, a apitype.SessionAnswer) {
 	case apitype.LeafUnknown:
 		m.putOut(apitype.Errorf(apitype.AgentUnknown, "no such agent is known here"), unknownLeafTTL)
 		return
+	case apitype.LeafPending:
+		m.putOut(apitype.Errorf(apitype.HandoverPending, "the agent's peer has not let go of it"), pendingLeafTTL)
+		return
+	case apitype.LeafMoved:
+		m.goneAway()
+		return
 	}
 	m.mu.Lock()
 	m.report = nil
+	arrived := m.arrive(a)
 	m.stands(a)
+	if m.expected { // the answer was none, and until there is one the agent is given nothing
+		m.mu.Unlock()
+		return
+	}
 	wanted := a.StateWanted && !m.stateWanted
 	m.stateWanted = a.StateWanted
 	var push Reply
 	if wanted && r.state.HasState || r.state.StateHash != r.sent || m.applied && !r.told && !m.confirmed {
 		m.requeue(r)
-	} else if wanted && !m.fullAsked {
+	} else if (wanted || arrived && m.stateHash == "") && !m.fullAsked {
 		m.fullAsked, push.ReportFullState = true, true
 	}
-	if a.InstanceUID != "" && a.InstanceUID != m.instanceUID {
+	if _, gone := m.away(); !gone && a.InstanceUID != "" && a.InstanceUID != m.instanceUID {
 		m.newUID, push.NewInstanceUID = a.InstanceUID, a.InstanceUID
 	}
 	conn := m.conn
@@ -267,7 +307,10 @@ func (m *member) stands(a apitype.SessionAnswer) {
 	m.confirmed = m.confirmed || a.Leaf == apitype.LeafCurrent && a.SerialNumber != ""
 	again := m.desk.Timing.Again
 	m.reportAt = now.Add(again*9/10 + rand.N(again/5)).Unix()
-	if a.Leaf == apitype.LeafNext {
+	switch {
+	case m.expected:
+		m.reportAt = now.Add(reportEvery).Unix()
+	case a.Leaf == apitype.LeafNext:
 		m.reportAt = now.Add(m.desk.Timing.Confirm).Unix()
 	}
 	if a.KeyOrigin != "" {

@@ -1,0 +1,31 @@
+package session
+
+import "github.com/ampora/ampora/plugin/apitype"
+
+// An agent that comes from a peer presents the peer's leaf. Before the engine has agreed that it has come, which is the moment
+// from which it is ours, it is given nothing: the engine may have given the handover up meanwhile. After that it is an agent
+// like any other, whose next leaf is due at once.
+
+// replyExpected is reply for an agent that the engine has still to agree to: what this server can do. Called under the lock.
+func (m *member) replyExpected(first bool) *Reply {
+	if m.transport == HTTP || first || !m.greeted {
+		m.greeted = true
+		return &Reply{Kind: KindAgent}
+	}
+	return nil
+}
+
+// arrive notes that the engine has agreed, and reports whether this is news. Called under the lock.
+func (m *member) arrive(a apitype.SessionAnswer) bool {
+	if !m.expected || a.Leaf != apitype.LeafCurrent || a.SerialNumber == "" {
+		return false
+	}
+	m.expected = false
+	m.greeted = m.transport != HTTP // the next poll is answered like a first one
+	fields := m.LogFields()
+	if g := m.desk.Trust.Current().Guest(m.leaf); g != nil {
+		fields = append(fields, "peer", g.Peer, "there", g.SourceAgentID)
+	}
+	m.desk.Logger.Info("an agent has come from a peer", fields...)
+	return true
+}

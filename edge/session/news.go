@@ -1,0 +1,28 @@
+package session
+
+import "sync"
+
+// news wakes whoever waits for a change of the snapshot.
+type news struct {
+	mu sync.Mutex
+	ch chan struct{} // nil while nobody waits
+}
+
+// next is closed at the next change.
+func (n *news) next() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch == nil {
+		n.ch = make(chan struct{})
+	}
+	return n.ch
+}
+
+func (n *news) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch != nil {
+		close(n.ch)
+		n.ch = nil
+	}
+}
