@@ -103,7 +103,9 @@ func (s *side) tokenFor(target *side, agentID string, leaf *x509.Certificate) ha
 }
 
 // sign signs claims as a handover token.
-func (s *side) sign(claims any) string { return must(handover.Sign(s.issuer.key, handover.TypeHandover, claims)) }
+func (s *side) sign(claims any) string {
+	return must(handover.Sign(s.issuer.key, handover.TypeHandover, claims))
+}
 
 // onward is the string for an agent that came to s by the string text and goes on to the target.
 func (s *side) onward(text string, target *side, change func(*handover.Token)) string {
