@@ -212,11 +212,22 @@
 //	rejected            too late        -                      rejected            -                   kept   -
 //	rejected            redeemed again  -                      rejected            -                   kept   handover_replayed
 //
+// # Where the agent is
+//
+// A row keeps its last handover away (out) and its last one here (in). While in is active, and newer than out, the agent is
+// here. Else out decides: the agent is away in released and moved_to_peer, and here in every other state and without one. So a
+// handover home that its source takes back by force leaves the row as it was before the agent came. A row that was made by a
+// handover has an agent only while that is active.
+//
 // # What holds
 //
 // A test walks every line of both tables. Another one drives the two functions through every order of events: messages lost,
-// doubled and reordered, crashes before and after each Put, operators and agents doing anything at any time; see the package
-// explore below, which prints how many states that are. In each of them:
+// doubled and reordered, crashes before and after each Put, operators and agents doing anything at any time, with one handover
+// and another one onward or home; it prints how many states that are:
+//
+//	go test -v -run TestExplore ./plugin/handover/internal/explore
+//
+// In each of them:
 //
 //   - the agent is never served on both sides, unless an operator forced it; then, too, it ends on one side;
 //   - it is never on none for good: when messages flow and time passes it ends on exactly one side, unless it is revoked;
