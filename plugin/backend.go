@@ -17,6 +17,7 @@ import (
 	"github.com/ampora/ampora/plugin/internal/configuration"
 	"github.com/ampora/ampora/plugin/internal/enroll"
 	"github.com/ampora/ampora/plugin/internal/epoch"
+	"github.com/ampora/ampora/plugin/internal/federation"
 	"github.com/ampora/ampora/plugin/internal/feed"
 	"github.com/ampora/ampora/plugin/internal/group"
 	"github.com/ampora/ampora/plugin/internal/named"
@@ -53,6 +54,7 @@ type backend struct {
 	pools          *pool.Pools
 	groups         *group.Groups
 	enroll         *enroll.Enroller
+	peers          *federation.Peers
 	feed           *feed.Feed
 	lists          *revocation.Lists
 	ocsp           *revocation.Responder
@@ -87,6 +89,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	ground := named.Ground{Store: rows, Log: b.log, Locks: b.locks, Settings: b.settings, Now: now}
 	b.configurations = configuration.New(ground)
 	b.groups = group.New(ground, b.configurations)
+	b.peers = federation.New(ground, b.authority)
 	b.pools = &pool.Pools{Store: rows, Locks: b.locks, Log: b.log, Settings: b.settings, Epoch: b.epoch, Now: now, HoldGroup: b.groups.Hold}
 	b.enroll = &enroll.Enroller{
 		Store: rows, Locks: b.locks, Log: b.log, Settings: b.settings, Authority: b.authority, Epoch: b.epoch, Pools: b.pools, Now: now,
@@ -98,10 +101,11 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 	b.groups.ReferredBy(b.pools.InGroup, b.enroll.TokensInGroup, b.enroll.AgentsInGroup)
 	b.configurations.ReferredBy(b.enroll.AgentsWithConfiguration)
 	b.feed = feed.New(b.life, feed.Sources{
-		Revoked: b.enroll.Revoked, Places: b.enroll.Places, Issuers: b.syncIssuers, Settings: b.syncSettings, Now: now,
+		Revoked: b.enroll.Revoked, Places: b.enroll.Places, Issuers: b.syncIssuers, Settings: b.syncSettings, Peers: b.peers.Sync, Now: now,
 		Groups: b.groups.Configurations, Configurations: b.configurations.Hashes,
 	})
 	b.enroll.Feed = b.feed
+	b.peers.Changed = b.feed.PeersChanged
 	b.groups.TellTo(b.feed)
 	b.configurations.TellTo(b.feed)
 	b.lists = revocation.NewLists(b.life, rows, revocation.Sources{
@@ -117,7 +121,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 		BackendType:    logical.TypeLogical,
 		RunningVersion: apitype.Version,
 		PathsSpecial: &logical.Paths{
-			Unauthenticated: append([]string{apitype.PathCABundle, apitype.PathCABundlePEM}, publicPKI...),
+			Unauthenticated: append([]string{apitype.PathCABundle, apitype.PathCABundlePEM, apitype.PathFederationBundle}, publicPKI...),
 			SealWrapStorage: []string{store.IssuerPrefix, store.PoolPrefix},
 		},
 		Paths: framework.PathAppend(
@@ -131,6 +135,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 			b.pathsEdges(),
 			b.pathsGroups(),
 			b.pathsConfigurations(),
+			b.pathsPeers(),
 			b.pathsAudit(),
 			b.pathsConfig(),
 			b.pathsCA(),
@@ -222,6 +227,9 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.pools.Forget()
 	case strings.HasPrefix(key, store.TokenPrefix):
 		b.enroll.ForgetCounts()
+	case strings.HasPrefix(key, store.PeerPrefix):
+		b.peers.Forget()
+		b.feed.PeersChanged()
 	case strings.HasPrefix(key, store.BatchPrefix):
 		b.enroll.Forget()
 	case key == store.TidiedKey || strings.HasPrefix(key, store.EventPrefix):
@@ -237,7 +245,9 @@ func (b *backend) forget() {
 	b.authority.Forget()
 	b.epoch.Forget()
 	b.pools.Forget()
+	b.peers.Forget()
 	b.enroll.Forget()
+	b.feed.PeersChanged()
 	b.feed.SettingsChanged()
 	b.feed.IssuersChanged()
 	b.feed.Discard()

@@ -28,6 +28,8 @@ type edgeRow struct {
 	Revision string    `json:"revision"`
 	Live     int       `json:"live"`
 	SeenAt   time.Time `json:"seen_at"`
+	// Peers is how it last found the peers.
+	Peers []apitype.PeerReport `json:"peers,omitempty"`
 }
 
 func (*edgeRow) SchemaName() string { return "edge" }
@@ -67,12 +69,17 @@ func (e *edges) seen(ctx context.Context, tenant string, in apitype.ReportReques
 		}
 		return e.forget(ctx, key)
 	}
-	row := edgeRow{Name: in.Name, Version: in.Version, Revision: in.Revision, Live: in.Live, SeenAt: now.UTC()}
-	if !e.hear(key, row, now) {
+	row := edgeRow{Name: in.Name, Version: in.Version, Revision: in.Revision, Live: in.Live, SeenAt: now.UTC(), Peers: in.Peers}
+	row, due := e.hear(key, row, now)
+	if !due {
 		return nil
 	}
-	if _, err := e.store.Get(ctx, key, &edgeRow{}); err != nil { // a newer build's row is not ours to write over
+	var stored edgeRow
+	if _, err := e.store.Get(ctx, key, &stored); err != nil { // a newer build's row is not ours to write over
 		return err
+	}
+	if len(row.Peers) == 0 { // a process that has just started has only what is stored
+		row.Peers = stored.Peers
 	}
 	if err := e.store.Put(ctx, key, &row); err != nil {
 		return err
@@ -81,18 +88,25 @@ func (e *edges) seen(ctx context.Context, tenant string, in apitype.ReportReques
 	defer e.mu.Unlock()
 	h := e.heard[key]
 	h.stored = now
+	if len(h.row.Peers) == 0 {
+		h.row.Peers = row.Peers
+	}
 	e.heard[key] = h
 	return nil
 }
 
-// hear takes the row into memory, and answers whether it is to be stored.
-func (e *edges) hear(key string, row edgeRow, now time.Time) bool {
+// hear takes the row into memory, with the peers as they were heard of before if it tells of none, and answers whether it is to
+// be stored.
+func (e *edges) hear(key string, row edgeRow, now time.Time) (edgeRow, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.heard[key]
+	if len(row.Peers) == 0 {
+		row.Peers = h.row.Peers
+	}
 	h.row = row
 	e.heard[key] = h
-	return now.Sub(h.stored) >= edgeRowStep
+	return row, now.Sub(h.stored) >= edgeRowStep
 }
 
 // list answers one page of the edges of a tenant, or of all, that were seen lately.

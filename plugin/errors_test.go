@@ -178,6 +178,27 @@ var provocations = map[apitype.Code]func(m *mount){
 		m.issue(data{"group": "web"})
 		m.no(apitype.InUse, remove, "groups/web", nil)
 	},
+	apitype.PeerUnknown: func(m *mount) { m.no(apitype.PeerUnknown, read, "peers/eu", nil) },
+	apitype.PeerSuspended: func(m *mount) {
+		eu := befriend(m, "eu")
+		m.ok(write, "peers/eu", data{"suspended": true})
+		m.no(apitype.PeerSuspended, write, "peers/eu/bundle", data{"bundle_jws": eu.bundle().BundleJWS})
+	},
+	apitype.BundleInvalid: func(m *mount) {
+		befriend(m, "eu")
+		m.no(apitype.BundleInvalid, write, "peers/eu/bundle", data{"bundle_jws": "x"})
+	},
+	apitype.BundleOutdated: func(m *mount) {
+		eu := befriend(m, "eu")
+		old := eu.bundle()
+		eu.rotate()
+		m.ok(write, "peers/eu/bundle", data{"bundle_jws": eu.bundle().BundleJWS})
+		m.no(apitype.BundleOutdated, write, "peers/eu/bundle", data{"bundle_jws": old.BundleJWS})
+	},
+	apitype.HandoverSignatureInvalid: func(m *mount) {
+		befriend(m, "eu")
+		m.no(apitype.HandoverSignatureInvalid, write, "peers/eu/bundle", data{"bundle_jws": installation(m.T, "us").bundle().BundleJWS})
+	},
 	apitype.PoolUnknown: func(m *mount) { m.no(apitype.PoolUnknown, write, "pools/ci/issue", nil) },
 	apitype.PoolSecretInvalid: func(m *mount) {
 		m.no(apitype.PoolSecretInvalid, write, "pools/ci/admin/issue", data{"admin_secret": secret.New(secret.PoolSecret).Reveal()})
@@ -348,7 +369,7 @@ func wrong(kind framework.FieldType, marker string) []any {
 	case framework.TypeString, framework.TypeCommaStringSlice:
 		return odd[:2]
 	case framework.TypeSlice:
-		return []any{marker, []any{marker}, []any{data{"agent_id": []any{marker}, "code": []any{marker}}}}
+		return []any{marker, []any{marker}, []any{data{"agent_id": []any{marker}, "code": []any{marker}, "latency_ms": []any{marker}}}}
 	default:
 		return append(odd, marker, "1"+marker, `field "token": `+marker)
 	}

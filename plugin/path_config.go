@@ -58,6 +58,8 @@ restored again: then run this until restore_count is higher than it has ever bee
 			"ocsp_servers":            many("URLs of the OCSP responder that go into certificates."),
 			"heartbeat_interval":      span("Interval of agents' heartbeats."),
 			"edge_allowed_domains":    many("Domains, besides the endpoint's host, that edges may get certificates for."),
+			"handover_ttl":            span("Lifetime of a handover token when none is asked for."),
+			"handover_max_ttl":        span("Longest lifetime of a handover token."),
 			"audit_retention":         span("How long audit events are kept."),
 			"agent_retention":         span("How long an agent's row is kept after its last certificate expired."),
 		},
@@ -89,6 +91,11 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, data *f
 		}
 		defer end()
 	}
+	if id := data.Get("peer_id").(string); id != "" {
+		if err := b.peers.FreeID(ctx, id); err != nil {
+			return nil, err
+		}
+	}
 	cfg, err := b.settings.Update(ctx, origin(req), !set.Empty(), func(c *apitype.Config) []string { return applyConfig(c, data) })
 	if err == nil || apitype.CodeOf(err) == apitype.OutcomeUnknown {
 		b.feed.SettingsChanged()
@@ -114,6 +121,7 @@ func applyConfig(c *apitype.Config, data *framework.FieldData) []string {
 	spans := map[string]*int64{
 		"token_ttl": &c.TokenTTL, "token_min_ttl": &c.TokenMinTTL, "token_max_ttl": &c.TokenMaxTTL, "leaf_ttl": &c.LeafTTL,
 		"leaf_max_ttl": &c.LeafMaxTTL, "retry_window": &c.RetryWindow, "heartbeat_interval": &c.HeartbeatInterval, "crl_expiry": &c.CRLExpiry,
+		"handover_ttl": &c.HandoverTTL, "handover_max_ttl": &c.HandoverMaxTTL,
 		"audit_retention": &c.AuditRetention, "agent_retention": &c.AgentRetention,
 	}
 	lists := map[string]*[]string{

@@ -13,7 +13,7 @@ func TestAFreshMountHasTheDefaults(t *testing.T) {
 	c := call[apitype.Config](newMount(t), read, "config", nil)
 	want := apitype.Config{
 		TokenTTL: 24 * hour, TokenMinTTL: 900, TokenMaxTTL: 168 * hour, LeafTTL: 90 * day, LeafMaxTTL: 365 * day, Tenancy: "off", KeyOrigin: "any",
-		RenewProof: "key", CRLExpiry: 900, HeartbeatInterval: 30, AuditRetention: 90 * day, AgentRetention: 30 * day,
+		RenewProof: "key", CRLExpiry: 900, HandoverTTL: hour, HandoverMaxTTL: 24 * hour, HeartbeatInterval: 30, AuditRetention: 90 * day, AgentRetention: 30 * day,
 	}
 	if c.CRLDistributionPoints == nil || c.OCSPServers == nil || c.EdgeAllowedDomains == nil {
 		t.Error("a list is null instead of empty")
@@ -32,13 +32,14 @@ func TestAConfigWriteChangesOnlyTheFieldsGiven(t *testing.T) {
 		"leaf_max_ttl": "48h", "key_origin": "csr", "retry_window": "5m", "crl_distribution_points": "http://a.example/crl,http://b.example/crl",
 		"ocsp_servers": []string{"http://a.example/ocsp"}, "heartbeat_interval": 15, "edge_allowed_domains": "edges.fleet.example, 127.0.0.1",
 		"audit_retention": "240h", "agent_retention": 0, "renew_proof": "edge", "crl_expiry": "1h", "public_pki": true,
+		"handover_ttl": "2h", "handover_max_ttl": "48h",
 	}
 	want := apitype.Config{
 		PeerID: "eu-1", TrustDomain: "fleet.example", Endpoint: "wss://edge.fleet.example:4320/v1/opamp", FederationURL: "https://edge.fleet.example:4320/federation",
 		TokenTTL: 7200, TokenMinTTL: 60, TokenMaxTTL: 7200, LeafTTL: 86400, LeafMaxTTL: 172800, Tenancy: "off", KeyOrigin: "csr", RetryWindow: 300,
 		CRLDistributionPoints: []string{"http://a.example/crl", "http://b.example/crl"}, OCSPServers: []string{"http://a.example/ocsp"},
 		HeartbeatInterval: 15, EdgeAllowedDomains: []string{"edges.fleet.example", "127.0.0.1"}, AuditRetention: 864000,
-		RenewProof: "edge", CRLExpiry: 3600, PublicPKI: true,
+		RenewProof: "edge", CRLExpiry: 3600, PublicPKI: true, HandoverTTL: 7200, HandoverMaxTTL: 172800,
 	}
 	if got := call[apitype.Config](m, write, "config", body); !equalJSON(t, got, want) {
 		t.Errorf("answered %+v", got)
@@ -110,6 +111,9 @@ func TestBadConfigurationIsRefusedByField(t *testing.T) {
 		{"a retry window over a day", apitype.FieldInvalid, data{"retry_window": "25h"}, "retry_window"},
 		{"an audit retention under a day", apitype.FieldInvalid, data{"audit_retention": "1h"}, "audit_retention"},
 		{"an agent retention over ten years", apitype.FieldInvalid, data{"agent_retention": "90000h"}, "agent_retention"},
+		{"a handover ttl over the maximum", apitype.FieldInvalid, data{"handover_ttl": "25h"}, "handover_ttl"},
+		{"a handover ttl under a minute", apitype.FieldInvalid, data{"handover_ttl": 59}, "handover_ttl"},
+		{"a handover maximum over 30 days", apitype.FieldInvalid, data{"handover_max_ttl": "721h"}, "handover_max_ttl"},
 		{"a negative duration", apitype.FieldInvalid, data{"token_ttl": "-1h"}, "token_ttl"},
 		{"a duration in words", apitype.FieldInvalid, data{"token_ttl": "a while"}, "token_ttl"},
 	} {

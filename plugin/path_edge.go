@@ -52,6 +52,7 @@ func (b *backend) pathsEdge() []*framework.Path {
 			"live":     {Type: framework.TypeInt, Description: "Sessions open now."},
 			"leaving":  {Type: framework.TypeBool, Description: "The edge goes down: it is forgotten."},
 			"sessions": {Type: framework.TypeSlice, Description: "Sessions not reported before."},
+			"peers":    {Type: framework.TypeSlice, Description: "Peers as it last found them: name, up, error, latency_ms, checked_at, crl_time."},
 			"refusals": {Type: framework.TypeSlice, Description: "Refusals of the edge itself since the last report: source_ip, code, count."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -88,6 +89,9 @@ func (b *backend) edgeReport(ctx context.Context, c call, in apitype.ReportReque
 		return none, err
 	}
 	if err := name.Text("version", in.Version, name.MaxLabel); err != nil {
+		return none, err
+	}
+	if err := checkPeerReports(in.Peers); err != nil {
 		return none, err
 	}
 	if err := name.Text("revision", in.Revision, name.MaxLabel); err != nil {

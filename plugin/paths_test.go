@@ -111,6 +111,8 @@ func TestEveryPathOfTheContractIsRoutedToItself(t *testing.T) {
 		apitype.PathGroups: "groups/?$", apitype.PathConfigurations: "configurations/?$", apitype.PathAgentsGroup: "agents/group$",
 		apitype.PathAgentsSummary: "agents/summary$", apitype.PathEdges: "edges/?$", apitype.PathEdges + "/": "edges/?$",
 		"groups/x": "groups/(?P<group>[^/]+)$", "configurations/x": "configurations/(?P<configuration>[^/]+)$",
+		apitype.PathPeers: "peers/?$", apitype.PathPeers + "/": "peers/?$", "peers/x": "peers/(?P<peer>[^/]+)$",
+		"peers/x/bundle": "peers/(?P<peer>[^/]+)/bundle$", apitype.PathFederationBundle: "federation/bundle$",
 		"tokens/x": "tokens/(?P<token_id>[^/]+)$", "tokens/x/revoke": "tokens/(?P<token_id>[^/]+)/revoke$",
 		"agents/x": "agents/(?P<agent_id>[^/]+)$", "agents/x/revoke": "agents/(?P<agent_id>[^/]+)/revoke$",
 	} {
@@ -118,7 +120,7 @@ func TestEveryPathOfTheContractIsRoutedToItself(t *testing.T) {
 			t.Errorf("%s does not go to %s", path, pattern)
 		}
 	}
-	for _, path := range []string{"", "redeem/", "xredeem", "redeemx", "redeem/check/x", "tenants//redeem", "tenants/a/b/redeem", "tenants/a/config", "tenants/a/ca/root", "tenants/a/edge/sync", "tokens/a/b", "tokens//revoke", "agents/a/revoke/x", "config/x", "ocsp/", "ocsp", "crl/x", "issuer/crl", "issuer/a/b/crl", "issuer/a", "tenants/a/crl", "tenants/a/edge/ocsp"} {
+	for _, path := range []string{"", "redeem/", "xredeem", "redeemx", "redeem/check/x", "tenants//redeem", "tenants/a/b/redeem", "tenants/a/config", "tenants/a/ca/root", "tenants/a/edge/sync", "tenants/a/peers", "tenants/a/federation/bundle", "peers/x/bundle/y", "federation", "tokens/a/b", "tokens//revoke", "agents/a/revoke/x", "config/x", "ocsp/", "ocsp", "crl/x", "issuer/crl", "issuer/a/b/crl", "issuer/a", "tenants/a/crl", "tenants/a/edge/ocsp"} {
 		if p := b.Route(path); p != nil {
 			t.Errorf("%q goes to %s", path, p.Pattern)
 		}
@@ -140,9 +142,9 @@ func TestTenantScopedPathsExistTwice(t *testing.T) {
 	}
 }
 
-func TestOnlyBundleCRLAndOCSPNeedNoVaultToken(t *testing.T) {
+func TestOnlyBundlesCRLAndOCSPNeedNoVaultToken(t *testing.T) {
 	special := newMount(t).backend.SpecialPaths()
-	if got := strings.Join(special.Unauthenticated, " "); got != "ca/bundle ca/bundle/pem ocsp/* crl crl/pem issuer/+/crl issuer/+/crl/pem" {
+	if got := strings.Join(special.Unauthenticated, " "); got != "ca/bundle ca/bundle/pem federation/bundle ocsp/* crl crl/pem issuer/+/crl issuer/+/crl/pem" {
 		t.Errorf("unauthenticated: %s", got)
 	}
 	if got := strings.Join(special.SealWrapStorage, " "); got != "ca/issuer/ pool/" {

@@ -132,6 +132,7 @@ func (u *upkeep) sweep(ctx context.Context) error {
 		u.backend.pools.Settle,
 		u.backend.configurations.Sweep,
 		u.backend.groups.Sweep,
+		u.backend.peers.Sweep,
 		u.backend.enroll.CarryOn,
 		u.backend.enroll.Sweep,
 		u.backend.edges.sweep,

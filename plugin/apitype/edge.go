@@ -66,9 +66,13 @@ type ReportRequest struct {
 	Mismatches []Mismatch `json:"mismatches,omitempty"`
 	// Refusals are those of the edge itself, which Vault was not asked about, since the last report.
 	Refusals []Refusal `json:"refusals,omitempty"`
-	// Peers are those that this edge has tried to reach, as it last found them.
+	// Peers are those that this edge has tried to reach, as it last found them: all of them, in the place of what it reported
+	// before. Without any, what it reported before stays.
 	Peers []PeerReport `json:"peers,omitempty"`
 }
+
+// MaxPeerReports is how many peers one request may tell of.
+const MaxPeerReports = 256
 
 // PeerReport is how an edge found a peer. Times are Unix seconds by the edge's clock.
 type PeerReport struct {

@@ -24,6 +24,8 @@ type Config struct {
 	OCSPServers           []string `json:"ocsp_servers"`
 	HeartbeatInterval     int64    `json:"heartbeat_interval"`
 	EdgeAllowedDomains    []string `json:"edge_allowed_domains"`
+	HandoverTTL           int64    `json:"handover_ttl"`
+	HandoverMaxTTL        int64    `json:"handover_max_ttl"`
 	AuditRetention        int64    `json:"audit_retention"`
 	AgentRetention        int64    `json:"agent_retention"`
 }

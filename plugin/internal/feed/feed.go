@@ -42,6 +42,7 @@ const (
 	reassigned
 	groups
 	configurations
+	peers
 )
 
 type change struct {
@@ -59,6 +60,8 @@ type Sources struct {
 	// Issuers and Settings answer from memory.
 	Issuers  func(context.Context) ([]apitype.SyncIssuer, error)
 	Settings func(context.Context) (apitype.SyncSettings, error)
+	// Peers answers them all, also from memory. Nil is for none.
+	Peers func(context.Context) ([]apitype.SyncPeer, error)
 	// Groups answers which configuration each group of every tenant gives, and Configurations the hash of each, from storage.
 	// Nil is for none.
 	Groups         func(context.Context) (map[Named]string, error)
@@ -124,6 +127,9 @@ func (f *Feed) Reassigned(agentID string) {
 	f.enter(func(m *memory) { m.add(change{kind: reassigned, agentID: agentID}) })
 }
 
+// PeersChanged tells that a peer was made, changed or deleted.
+func (f *Feed) PeersChanged() { f.touched(peers) }
+
 func (f *Feed) touched(k kind) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -174,8 +180,8 @@ func (f *Feed) Poll(ctx context.Context, since string, wait time.Duration) (apit
 			case <-deadline.C:
 			}
 		}
-		if r, withIssuers, withSettings := f.collect(since); r != nil {
-			return f.complete(ctx, *r, withIssuers, withSettings)
+		if r, with := f.collect(since); r != nil {
+			return f.complete(ctx, *r, with)
 		} // the memory was dropped meanwhile: wait for it to be whole again
 	}
 }
@@ -287,15 +293,23 @@ func (m *memory) delta(since string) ([]change, bool) {
 	return m.changes[uint64(len(m.changes))-(m.n-n):], true
 }
 
+// parts says which of what is replaced as a whole belongs into an answer.
+type parts struct{ issuers, settings, peers bool }
+
 // complete adds what is read after the revision was taken: it may be newer than the revision, never older.
-func (f *Feed) complete(ctx context.Context, r apitype.SyncResponse, withIssuers, withSettings bool) (apitype.SyncResponse, error) {
+func (f *Feed) complete(ctx context.Context, r apitype.SyncResponse, with parts) (apitype.SyncResponse, error) {
 	var err error
-	if withIssuers {
+	if with.issuers {
 		if r.Issuers, err = f.sources.Issuers(ctx); err != nil {
 			return apitype.SyncResponse{}, err
 		}
 	}
-	if withSettings {
+	if with.peers && f.sources.Peers != nil {
+		if r.Peers, err = f.sources.Peers(ctx); err != nil {
+			return apitype.SyncResponse{}, err
+		}
+	}
+	if with.settings {
 		s, err := f.sources.Settings(ctx)
 		if err != nil {
 			return apitype.SyncResponse{}, err
@@ -306,12 +320,12 @@ func (f *Feed) complete(ctx context.Context, r apitype.SyncResponse, withIssuers
 }
 
 // collect answers the changes, or nil when there is no memory.
-func (f *Feed) collect(since string) (r *apitype.SyncResponse, withIssuers, withSettings bool) {
+func (f *Feed) collect(since string) (r *apitype.SyncResponse, with parts) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := f.memory
 	if m == nil {
-		return nil, false, false
+		return nil, with
 	}
 	now := f.sources.Now().Unix()
 	changes, ok := m.delta(since)
@@ -327,15 +341,17 @@ func (f *Feed) collect(since string) (r *apitype.SyncResponse, withIssuers, with
 		for _, p := range m.places {
 			p.whole(r)
 		}
-		return r, true, true
+		return r, parts{issuers: true, settings: true, peers: true}
 	}
 	told := map[change]bool{}
 	for _, c := range changes {
 		switch c.kind {
 		case issuers:
-			withIssuers = true
+			with.issuers = true
 		case settings:
-			withSettings = true
+			with.settings = true
+		case peers:
+			with.peers = true
 		case groups, configurations:
 			r.Configurations = true
 		case reassigned:
@@ -353,5 +369,5 @@ func (f *Feed) collect(since string) (r *apitype.SyncResponse, withIssuers, with
 		}
 		told[c] = true
 	}
-	return r, withIssuers, withSettings
+	return r, with
 }

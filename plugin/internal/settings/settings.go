@@ -37,6 +37,7 @@ func Defaults() apitype.Config {
 		TokenTTL: 24 * hour, TokenMinTTL: 15 * minute, TokenMaxTTL: 168 * hour,
 		LeafTTL: 90 * day, LeafMaxTTL: 365 * day,
 		Tenancy: TenancyOff, KeyOrigin: KeyOriginAny, RenewProof: RenewProofKey, HeartbeatInterval: 30, CRLExpiry: 15 * minute,
+		HandoverTTL: hour, HandoverMaxTTL: 24 * hour,
 		AuditRetention: 90 * day, AgentRetention: 30 * day,
 		CRLDistributionPoints: []string{}, OCSPServers: []string{}, EdgeAllowedDomains: []string{},
 	}

@@ -84,6 +84,8 @@ func validate(c *apitype.Config) error {
 		{"token_ttl", c.TokenTTL, c.TokenMinTTL, c.TokenMaxTTL, "must lie between token_min_ttl and token_max_ttl"},
 		{"leaf_max_ttl", c.LeafMaxTTL, c.LeafTTL, 3660 * day, "must be at least leaf_ttl and at most 3660 days"},
 		{"leaf_ttl", c.LeafTTL, 60, c.LeafMaxTTL, "must be at least a minute and at most leaf_max_ttl"},
+		{"handover_max_ttl", c.HandoverMaxTTL, c.HandoverTTL, 30 * day, "must be at least handover_ttl and at most 30 days"},
+		{"handover_ttl", c.HandoverTTL, 60, c.HandoverMaxTTL, "must be at least a minute and at most handover_max_ttl"},
 		{"crl_expiry", c.CRLExpiry, 60, 30 * day, "must lie between a minute and 30 days"},
 		{"heartbeat_interval", c.HeartbeatInterval, 1, 3600, "must lie between a second and an hour, for 0 would end an agent's heartbeats for good"},
 		{"retry_window", c.RetryWindow, 0, day, "must be at most a day"},
