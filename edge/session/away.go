@@ -103,24 +103,27 @@ func (m *member) homeOffer(move trust.Move, now time.Time) *Offer {
 	}
 	fields := append(m.LogFields(), "peer", move.Peer, "try", tries)
 	s := d.Trust.Current()
-	peer := s.Peer(move.Peer)
-	if peer == nil {
+	address, roots, found := way(s.Peer(move.Peer), m.transport)
+	if !found {
 		d.Metrics.HandoverOffers.WithLabelValues(metrics.HomeUnknown).Inc()
-		d.Logger.Warn("an agent has gone to a peer that is not known here: it cannot be sent there", fields...)
-		return nil
-	}
-	address, refusal := endpoint(peer.Endpoint, s, m.transport)
-	if refusal != nil {
-		d.Metrics.HandoverOffers.WithLabelValues(metrics.HomeUnknown).Inc()
-		d.Logger.Warn("an agent has gone to a peer without an endpoint: it cannot be sent there", fields...)
+		d.Logger.Warn("an agent has gone to a peer of which no endpoint is known: it cannot be sent there", fields...)
 		return nil
 	}
 	d.Metrics.HandoverOffers.WithLabelValues(metrics.HomeOffered).Inc()
 	d.Logger.Info("new home offered", append(fields, "endpoint", address)...)
 	return &Offer{
-		Endpoint: address, ServerRoots: peer.EndpointCABundle, Heartbeat: heartbeat(s), Leaf: m.leaf,
+		Endpoint: address, ServerRoots: roots, Heartbeat: heartbeat(s), Leaf: m.leaf,
 		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: m.cert.Raw})),
 	}
+}
+
+// way is where the peer's edges are, and what verifies them.
+func way(peer *trust.Peer, transport Transport) (address, roots string, found bool) {
+	if peer == nil {
+		return "", "", false
+	}
+	address, found = reachedBy(peer.Endpoint, transport)
+	return address, peer.EndpointCABundle, found
 }
 
 // heardAway takes in what an agent that has gone says of the offer of its new home. Called under the lock.

@@ -27,9 +27,10 @@ const domain = "test.example"
 
 // authority signs leaves whose times a test can choose, which the engine does not allow.
 type authority struct {
-	t    *testing.T
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
+	t      *testing.T
+	domain string
+	key    *ecdsa.PrivateKey
+	cert   *x509.Certificate
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -38,7 +39,7 @@ func newAuthority(t *testing.T) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &authority{t: t, key: key}
+	a := &authority{t: t, domain: domain, key: key}
 	a.cert = a.sign(&x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "issuer"}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
@@ -71,7 +72,7 @@ func (a *authority) leaf(id string, generation uint32, notAfter time.Time) *x509
 	}
 	return a.sign(&x509.Certificate{
 		SerialNumber: serial.Big(), Subject: pkix.Name{CommonName: id}, NotAfter: notAfter,
-		URIs: []*url.URL{identity.SPIFFEID(domain, "", id)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		URIs: []*url.URL{identity.SPIFFEID(a.domain, "", id)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}, a.cert)
 }
 

@@ -59,14 +59,23 @@ func (o *Offer) fill(id *apitype.Identity, serverKey bool) error {
 	return nil
 }
 
-// endpoint is the address that agents are told, in the scheme of the transport they came by.
+// endpoint is the address of this installation that agents are told.
 func endpoint(advertise string, s *trust.Snapshot, transport Transport) (string, *Refusal) {
 	if advertise == "" && s != nil {
 		advertise = s.Settings.Endpoint
 	}
-	u, err := url.Parse(advertise)
-	if err != nil || u.Host == "" {
+	address, found := reachedBy(advertise, transport)
+	if !found {
 		return "", refusef(apitype.NotConfigured, "agents need an address to be sent to: config.endpoint, or --advertise on this edge")
+	}
+	return address, nil
+}
+
+// reachedBy is an address in the scheme of the transport that an agent came by, with the path of OpAMP.
+func reachedBy(address string, transport Transport) (string, bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "", false
 	}
 	u.Scheme = "wss"
 	if transport == HTTP {
@@ -75,5 +84,5 @@ func endpoint(advertise string, s *trust.Snapshot, transport Transport) (string,
 	if u.Path == "" || u.Path == "/" {
 		u.Path = DefaultPath
 	}
-	return u.String(), nil
+	return u.String(), true
 }
