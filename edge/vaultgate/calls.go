@@ -36,9 +36,11 @@ const (
 	slowestPause = 2 * time.Second
 )
 
-type operations struct{ check, redeem, pool, sync, report, certificate, crl, ocsp, renew operation }
+type operations struct {
+	check, redeem, pool, sync, report, certificate, crl, ocsp, renew, configurations, configuration operation
+}
 
-func newOperations(bootstrap, pools, questions, renewals, control *slots) operations {
+func newOperations(bootstrap, pools, questions, renewals, bodies, control *slots) operations {
 	once := func(name string, timeout time.Duration) operation {
 		return operation{
 			name: name, slots: control, timeout: timeout, total: timeout + slotPatience, tries: 1,
@@ -50,7 +52,9 @@ func newOperations(bootstrap, pools, questions, renewals, control *slots) operat
 		report: once("report", answerTime), certificate: once("certificate", answerTime),
 		pool: once("pool_issue", answerTime), // once: a repeat after a lost answer would issue what nobody ever sees
 		crl:  once("crl", crlTime), ocsp: once("ocsp", ocspTime), renew: once("renew", answerTime),
+		configurations: once("configurations", answerTime), configuration: once("configuration", answerTime),
 	}
+	ops.configuration.slots = bodies
 	ops.pool.slots, ops.ocsp.slots = pools, questions
 	// A check changes nothing, so a connection that broke in an idle moment need not become an agent's problem.
 	ops.check.slots, ops.check.tries = bootstrap, 2
@@ -113,6 +117,20 @@ func (g *Gate) Sync(ctx context.Context, in apitype.SyncRequest) (*apitype.SyncR
 func (g *Gate) Report(ctx context.Context, in apitype.ReportRequest) (*apitype.ReportResponse, error) {
 	return perform(ctx, g, g.ops.report, func(ctx context.Context) (*apitype.ReportResponse, error) {
 		return g.client.Report(ctx, in)
+	})
+}
+
+// EdgeConfigurations asks which configuration each group gives, and for the configurations' hashes.
+func (g *Gate) EdgeConfigurations(ctx context.Context, in apitype.EdgeConfigurationsRequest) (*apitype.EdgeConfigurations, error) {
+	return perform(ctx, g, g.ops.configurations, func(ctx context.Context) (*apitype.EdgeConfigurations, error) {
+		return g.client.EdgeConfigurations(ctx, in)
+	})
+}
+
+// EdgeConfiguration reads a configuration to give to agents.
+func (g *Gate) EdgeConfiguration(ctx context.Context, tenant, name string) (*apitype.EdgeConfiguration, error) {
+	return perform(ctx, g, g.ops.configuration, func(ctx context.Context) (*apitype.EdgeConfiguration, error) {
+		return g.client.EdgeConfiguration(ctx, tenant, name)
 	})
 }
 

@@ -25,6 +25,9 @@ const (
 	// Next leaves for agents that have one. The edge's own renewals wait in the edge, so the queue is the agents'.
 	renewalSlots = 32
 	renewalQueue = 512
+	// Bodies of configurations, of which there are few at a time: each goes to many agents.
+	bodySlots = 4
+	bodyQueue = 64
 	// The edge itself polls once, reports in batches, and rarely wants a certificate or a list.
 	controlSlots = 8
 	controlQueue = 64
@@ -64,9 +67,10 @@ func New(o Options) (*Gate, error) {
 	bootstrap := newSlots(orDefault(o.BootstrapSlots, defaultBootstrapSlots), orDefault(o.BootstrapQueue, defaultBootstrapQueue))
 	pools, questions := newSlots(poolSlots, poolQueue), newSlots(questionSlots, questionQueue)
 	renewals, control := newSlots(renewalSlots, renewalQueue), newSlots(controlSlots, controlQueue)
+	bodies := newSlots(bodySlots, bodyQueue)
 	m, s := newMetrics(), newStatus()
 	k := newKeeper(method, calls, bare, log, m)
-	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "questions": questions, "renewals": renewals, "control": control})
+	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "questions": questions, "renewals": renewals, "configurations": bodies, "control": control})
 	if o.Registerer != nil {
 		if err := m.register(o.Registerer); err != nil {
 			return nil, fmt.Errorf("vaultgate: %w", err)
@@ -74,7 +78,7 @@ func New(o Options) (*Gate, error) {
 	}
 	return &Gate{
 		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k,
-		ops: newOperations(bootstrap, pools, questions, renewals, control),
+		ops: newOperations(bootstrap, pools, questions, renewals, bodies, control),
 		log: log, metrics: m, status: s, registerer: o.Registerer,
 	}, nil
 }
