@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/edge/admin"
+	"github.com/ampora/ampora/edge/delivery"
 	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/opamp"
@@ -35,9 +36,12 @@ type Edge struct {
 	options Options
 	metrics *metrics.Metrics
 
-	gate   *vaultgate.Gate
-	feed   *trust.Feed
-	desk   *session.Desk
+	gate *vaultgate.Gate
+	feed *trust.Feed
+	desk *session.Desk
+
+	delivery *delivery.Delivery
+
 	opamp  *opamp.Handler
 	pools  *poolapi.Handler
 	pki    *pki.Handler
@@ -71,12 +75,15 @@ func New(o Options) (*Edge, error) {
 	}
 	refusals := refused.New()
 	e.feed = trust.NewFeed(e.gate, o.Logger.Named("sync"))
+	e.delivery = delivery.New(delivery.Options{Source: e.gate, Metrics: e.metrics, Logger: o.Logger.Named("configurations")})
 	e.desk = session.NewDesk(session.Options{
-		Issuer: e.gate, Reporter: e.gate, Trust: e.feed, ServerRoots: e.serverRoots, IssuerRoots: o.TLSCert == "",
+		Issuer: e.gate, Reporter: e.gate, Trust: e.feed, Configurations: e.delivery, ServerRoots: e.serverRoots, IssuerRoots: o.TLSCert == "",
 		Advertise: o.Advertise, Tenant: o.Tenant, Name: o.Name, Version: Version(), MaxStaleness: o.MaxStaleness,
 		Metrics: e.metrics, Logger: o.Logger.Named("session"), Timing: o.Timing, Refused: refusals,
 	})
 	e.feed.OnChange(e.desk.Changed)
+	e.feed.OnChange(e.delivery.Changed)
+	e.delivery.OnChange(e.desk.Reconfigured)
 	e.opamp, err = opamp.New(opamp.Options{
 		Desk: e.desk, MaxMessageSize: o.MaxMessageSize, Metrics: e.metrics, Logger: o.Logger.Named("opamp"), Refused: refusals,
 	})
@@ -187,7 +194,7 @@ func (e *Edge) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	e.cleanups.add("background", func(context.Context) error { cancel(); running.Wait(); return nil })
-	for _, run := range []func(context.Context){e.feed.Run, e.desk.Run, e.certs.Run, e.pki.Run} {
+	for _, run := range []func(context.Context){e.feed.Run, e.delivery.Run, e.desk.Run, e.certs.Run, e.pki.Run} {
 		running.Go(func() { run(ctx) })
 	}
 	e.serve("agents", listener, agentServer(o, e.opamp, e.pools, e.pki, e.holder.GetCertificate), true)

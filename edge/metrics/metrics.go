@@ -20,6 +20,7 @@ type Metrics struct {
 	Renewals          *prometheus.CounterVec // by: agent, edge; result: offered, failed, refused, put_off
 	LeavesApplied     prometheus.Counter
 	HandoverOffers    *prometheus.CounterVec // result: offered, failed, unknown
+	RemoteConfigs     *prometheus.CounterVec // result: offered, applied, failed, put_off
 	Panics            prometheus.Counter
 	DuplicateSessions prometheus.Counter
 	ReportQueue       prometheus.Gauge
@@ -54,6 +55,14 @@ const (
 	HomeOffered = "offered"
 	HomeFailed  = "failed"
 	HomeUnknown = "unknown"
+)
+
+// Results of remote configs.
+const (
+	RemoteConfigOffered = "offered"
+	RemoteConfigApplied = "applied"
+	RemoteConfigFailed  = "failed"
+	RemoteConfigPutOff  = "put_off"
 )
 
 // endings are why an edge ends live sessions.
@@ -92,6 +101,10 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 		HandoverOffers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "handover_offers_total",
 			Help: "Offers of their new home to agents that have gone to a peer, by result: offered, failed (the agent could not go there), unknown (no endpoint of the peer is known).",
+		}, []string{"result"}),
+		RemoteConfigs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "remote_configs_total",
+			Help: "Configurations by result: offered to an agent, applied or failed as it says of what it was offered, put_off (Vault could not be asked for one).",
 		}, []string{"result"}),
 		Panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "panics_total", Help: "Panics caught; each ended one session.",
@@ -137,9 +150,12 @@ func New(registry prometheus.Registerer) (*Metrics, error) {
 	for _, result := range []string{HomeOffered, HomeFailed, HomeUnknown} {
 		m.HandoverOffers.WithLabelValues(result)
 	}
+	for _, result := range []string{RemoteConfigOffered, RemoteConfigApplied, RemoteConfigFailed, RemoteConfigPutOff} {
+		m.RemoteConfigs.WithLabelValues(result)
+	}
 	var errs []error
 	for _, c := range []prometheus.Collector{
-		m.Sessions, m.Admitted, m.Refusals, m.Ended, m.Redemptions, m.Renewals, m.LeavesApplied, m.HandoverOffers, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
+		m.Sessions, m.Admitted, m.Refusals, m.Ended, m.Redemptions, m.Renewals, m.LeavesApplied, m.HandoverOffers, m.RemoteConfigs, m.Panics, m.DuplicateSessions, m.ReportQueue, m.ReportsDropped,
 		m.PoolRequests, m.PoolTokens,
 	} {
 		errs = append(errs, registry.Register(c))

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/ampora/ampora/edge/delivery"
 	"github.com/ampora/ampora/edge/session"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/identity"
@@ -37,6 +38,7 @@ func decode(in *protobufs.AgentToServer) (session.Message, *apitype.Error) {
 	}
 	m.CSR, m.Proof = splitProof(in.GetConnectionSettingsRequest().GetOpamp().GetCertificateRequest().GetCsr())
 	m.Settings = settingsStatus(in.GetConnectionSettingsStatus())
+	m.Remote = remoteStatus(in.GetRemoteConfigStatus())
 	if d := in.GetAgentDescription(); d != nil {
 		m.HasDescription = true
 		m.Description, m.DisplayName = describe(d)
@@ -78,6 +80,28 @@ func settingsStatus(in *protobufs.ConnectionSettingsStatus) session.SettingsStat
 	return out
 }
 
+// remoteStatus reads what the agent says of its remote config, nil when it says nothing. A hash of another length is none of
+// ours: that config it was not given here.
+func remoteStatus(in *protobufs.RemoteConfigStatus) *session.RemoteStatus {
+	if in == nil {
+		return nil
+	}
+	var out session.RemoteStatus
+	if len(in.GetLastRemoteConfigHash()) != len(out.Hash) {
+		return &out
+	}
+	copy(out.Hash[:], in.GetLastRemoteConfigHash())
+	switch in.GetStatus() {
+	case protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLYING:
+		out.State = session.RemoteApplying
+	case protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLIED:
+		out.State = session.RemoteApplied
+	case protobufs.RemoteConfigStatuses_RemoteConfigStatuses_FAILED:
+		out.State, out.Error = session.RemoteFailed, printableTo(in.GetErrorMessage(), apitype.MaxConfigurationError)
+	}
+	return &out
+}
+
 // describe makes the description comparable: attributes in the order of their keys, one spelling of JSON.
 func describe(d *protobufs.AgentDescription) (description, displayName string) {
 	byKey := func(a, b *protobufs.KeyValue) int { return strings.Compare(a.GetKey(), b.GetKey()) }
@@ -111,21 +135,25 @@ func displayNameOf(d *protobufs.AgentDescription) string {
 	return ""
 }
 
-func printable(s string) string {
+func printable(s string) string { return printableTo(s, maxDisplayName) }
+
+// printableTo leaves out what does not print, and what is beyond the limit in bytes.
+func printableTo(s string, limit int) string {
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return -1
 		}
 		return r
 	}, s))
-	if len(s) > maxDisplayName {
-		s = strings.TrimSpace(strings.ToValidUTF8(s[:maxDisplayName], ""))
+	if len(s) > limit {
+		s = strings.TrimSpace(strings.ToValidUTF8(s[:limit], ""))
 	}
 	return s
 }
 
 // capabilities are what this server can do.
 const capabilities = uint64(protobufs.ServerCapabilities_ServerCapabilities_AcceptsStatus |
+	protobufs.ServerCapabilities_ServerCapabilities_OffersRemoteConfig |
 	protobufs.ServerCapabilities_ServerCapabilities_OffersConnectionSettings |
 	protobufs.ServerCapabilities_ServerCapabilities_AcceptsConnectionSettingsRequest)
 
@@ -146,7 +174,21 @@ func encode(r session.Reply, instance []byte) *protobufs.ServerToAgent {
 	if r.Offer != nil {
 		out.ConnectionSettings = encodeOffer(r.Offer)
 	}
+	if r.Configuration != nil {
+		out.RemoteConfig = encodeConfiguration(r.Configuration)
+	}
 	return out
+}
+
+// encodeConfiguration puts the body under the empty name, which is the one of an agent that has a single configuration. A map
+// without any would stop the stock supervisor's collector.
+func encodeConfiguration(c *delivery.Configuration) *protobufs.AgentRemoteConfig {
+	return &protobufs.AgentRemoteConfig{
+		Config: &protobufs.AgentConfigMap{ConfigMap: map[string]*protobufs.AgentConfigObject{
+			"": {Body: c.Body, ContentType: c.ContentType},
+		}},
+		ConfigHash: c.Hash[:],
+	}
 }
 
 func encodeRefusal(r *session.Refusal) *protobufs.ServerErrorResponse {

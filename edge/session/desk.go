@@ -62,6 +62,8 @@ type Options struct {
 	Issuer   Issuer
 	Reporter Reporter
 	Trust    Trust
+	// Configurations may be nil: then nobody is given any.
+	Configurations Configurations
 	// ServerRoots answers the PEM that verifies this edge's server certificate, empty for the system's roots.
 	ServerRoots func() (string, error)
 	// IssuerRoots says that these are the engine's issuers, and that of the offered leaf has to be among them.
@@ -100,6 +102,9 @@ const (
 	// the engine keeps them until they expire: an agent that never takes one must not be given them without end.
 	keyPerSecond = 1.0 / (12 * 3600)
 	keyBurst     = 4
+	// Reports, at once, of what became of an agent's configurations.
+	statusPerSecond = 1.0 / 30
+	statusBurst     = 8
 )
 
 // Desk lets agents in and looks after their sessions.
@@ -112,6 +117,8 @@ type Desk struct {
 	tokens *limits.Keyed[string]
 	csrs   *limits.Keyed[identity.Serial]
 	keys   *limits.Keyed[identity.Serial]
+
+	statuses *limits.Keyed[identity.Serial]
 
 	deadTokens *recent.Map[string, *apitype.Error]          // token ids that Vault has refused for good
 	outLeaves  *recent.Map[identity.Serial, *apitype.Error] // leaves that Vault has answered are not to be served
@@ -128,6 +135,8 @@ type Desk struct {
 	news     news
 	awaiting chan struct{} // holds one for each caller that waits for a release
 	nudge    chan struct{} // something is due now
+
+	deliveries *deliveries
 
 	restores int // the last count that the feed told; its goroutine's alone
 
@@ -146,6 +155,7 @@ func NewDesk(o Options) *Desk {
 		tokens:     limits.NewKeyed[string](tokenPerSecond, tokenBurst, rememberedTokens),
 		csrs:       limits.NewKeyed[identity.Serial](csrPerSecond, csrBurst, rememberedTokens),
 		keys:       limits.NewKeyed[identity.Serial](keyPerSecond, keyBurst, rememberedAgents),
+		statuses:   limits.NewKeyed[identity.Serial](statusPerSecond, statusBurst, rememberedAgents),
 		deadTokens: recent.NewMap[string, *apitype.Error](rememberedTokens),
 		outLeaves:  recent.NewMap[identity.Serial, *apitype.Error](rememberedAgents),
 		live:       newRegistry(),
@@ -159,6 +169,7 @@ func NewDesk(o Options) *Desk {
 	d.polls = newPolling(d)
 	d.reports = newReports(d)
 	d.renewals = &renewals{desk: d}
+	d.deliveries = newDeliveries(d)
 	return d
 }
 
@@ -169,6 +180,7 @@ func (d *Desk) Run(ctx context.Context) {
 	defer d.renewals.wait()
 	wg.Go(func() { d.reports.run(ctx) })
 	wg.Go(func() { d.tellRefusals(ctx) })
+	wg.Go(func() { d.deliveries.run(ctx) })
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {

@@ -7,7 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
+	"github.com/ampora/ampora/edge/delivery"
 	"github.com/ampora/ampora/edge/trust"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/identity"
@@ -37,26 +39,28 @@ type member struct {
 	instanceUID string // as the agent says
 	newUID      string // to be told with the next reply
 	stateHash   string
-	report      *report // on its way to Vault, nil otherwise
-	reported    int64   // when a report was last put in the queue, Unix seconds
-	reportAt    int64   // when to report again, Unix seconds; 0 while the first report is on its way
-	renewAt     int64   // when to ask for the next leaf, Unix seconds; 0 until the engine has answered a report
-	flight      *flight // the offer that is on its way, nil otherwise
-	tries       uint8   // offers so far
-	spoken      bool    // a first message has come
-	greeted     bool    // a first reply has gone out
-	accepts     bool    // the agent takes connection settings
-	asking      bool    // Vault is being asked for the next leaf, or about to be
-	keyKnown    bool    // the engine has told who made the leaf's key
-	serverKey   bool    // it did
-	applied     bool    // the agent says that it has applied this leaf for good
-	confirmed   bool    // the engine says that the leaf is the current one
-	fullAsked   bool    // ReportFullState was asked for
-	stateWanted bool    // the engine wants description, name and capabilities
-	shared      bool    // another session of the same leaf is live
-	shutting    bool    // the end has been ordered
-	guest       bool    // the leaf is a peer's
-	expected    bool    // and the engine has still to agree that the agent has come: until then it is given nothing
+	report      *report                            // on its way to Vault, nil otherwise
+	reported    int64                              // when a report was last put in the queue, Unix seconds
+	reportAt    int64                              // when to report again, Unix seconds; 0 while the first report is on its way
+	renewAt     int64                              // when to ask for the next leaf, Unix seconds; 0 until the engine has answered a report
+	flight      *flight                            // the offer that is on its way, nil otherwise
+	remote      *remote                            // nil for an agent that accepts no remote config
+	assignment  unique.Handle[delivery.Assignment] // the zero value until the engine has answered a report
+	tries       uint8                              // offers so far
+	spoken      bool                               // a first message has come
+	greeted     bool                               // a first reply has gone out
+	accepts     bool                               // the agent takes connection settings
+	asking      bool                               // Vault is being asked for the next leaf, or about to be
+	keyKnown    bool                               // the engine has told who made the leaf's key
+	serverKey   bool                               // it did
+	applied     bool                               // the agent says that it has applied this leaf for good
+	confirmed   bool                               // the engine says that the leaf is the current one
+	fullAsked   bool                               // ReportFullState was asked for
+	stateWanted bool                               // the engine wants description, name and capabilities
+	shared      bool                               // another session of the same leaf is live
+	shutting    bool                               // the end has been ordered
+	guest       bool                               // the leaf is a peer's
+	expected    bool                               // and the engine has still to agree that the agent has come: until then it is given nothing
 	closed      bool
 }
 
@@ -213,7 +217,7 @@ func (m *member) Message(ctx context.Context, msg Message) *Reply {
 			return &Reply{Kind: KindAgent, Refusal: refusal} // OpAMP allows nothing beside it; the rest goes with the next reply
 		}
 	}
-	return m.reply(&msg, first, offer)
+	return m.reply(&msg, first, offer, m.pollConfiguration(ctx, &msg))
 }
 
 // note takes in what the agent says of itself, and reports whether that was its first message, if the session is open.
@@ -231,6 +235,7 @@ func (m *member) note(msg *Message) (first, open bool) {
 		m.accepts = accepts
 		m.plan()
 	}
+	m.heardRemote(msg)
 	switch {
 	case msg.HasDescription:
 		hash := apitype.StateHash(msg.Description, msg.DisplayName, msg.Capabilities)
@@ -246,12 +251,13 @@ func (m *member) note(msg *Message) (first, open bool) {
 	} else {
 		m.heard(msg.Settings)
 	}
+	m.review()
 	m.outlive()
 	return first, true
 }
 
 // reply is what to tell the agent, nil for nothing.
-func (m *member) reply(msg *Message, first bool, offer *Offer) *Reply {
+func (m *member) reply(msg *Message, first bool, offer *Offer, configuration *delivery.Configuration) *Reply {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -263,7 +269,7 @@ func (m *member) reply(msg *Message, first bool, offer *Offer) *Reply {
 	if m.expected {
 		return m.replyExpected(first)
 	}
-	reply := Reply{Kind: KindAgent, NewInstanceUID: m.newUID, Offer: offer}
+	reply := Reply{Kind: KindAgent, NewInstanceUID: m.newUID, Offer: offer, Configuration: configuration}
 	if m.newUID == msg.InstanceUID {
 		reply.NewInstanceUID = ""
 	}
@@ -275,6 +281,9 @@ func (m *member) reply(msg *Message, first bool, offer *Offer) *Reply {
 	first = first || !m.greeted
 	if !m.fullAsked && !msg.HasDescription && (first || m.stateWanted) {
 		m.fullAsked, reply.ReportFullState = true, true
+	}
+	if m.remote != nil && m.remote.doubt == doubtful {
+		m.remote.doubt, reply.ReportFullState = asked, true
 	}
 	if m.transport == HTTP || first || reply.Offer != nil || reply.NewInstanceUID != "" || reply.ReportFullState {
 		m.greeted = true

@@ -93,6 +93,7 @@ func (r *registry) of(agent [16]byte) []*member {
 func (d *Desk) Changed(c trust.Change) {
 	d.news.tell()
 	d.guard("restore", func() { d.restored(c.Snapshot.Settings.RestoreCount) })
+	d.guard("reassigned", func() { d.reassigned(c) })
 	d.guard("revocation", func() { d.endChanged(c) })
 	d.guard("handover", func() { d.moved(c) })
 }

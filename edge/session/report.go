@@ -19,6 +19,7 @@ type report struct {
 	sent   string // the state hash that went out last
 	told   bool   // it went out with what the agent has applied
 	again  bool   // it has been put back for a newer state once already
+	stale  bool   // what the engine answers may have changed since it was asked
 	due    time.Time
 }
 
@@ -58,11 +59,12 @@ func (m *member) queueReport(msg *Message) {
 		m.report = r
 		m.reported = time.Now().Unix()
 	} else if m.applied && !m.confirmed {
-		m.desk.reports.hasten(r)
+		m.desk.reports.hasten(r, time.Time{})
 	}
 	r.state.AgentID, r.state.SerialNumber = m.serial.AgentID(), m.serial.String()
 	r.state.Since, r.state.Shared = m.begun, m.shared
 	r.state.InstanceUID, r.state.StateHash, r.state.SourceIP = m.instanceUID, m.stateHash, text(m.source)
+	r.state.Configuration = m.remoteReport()
 	if m.applied {
 		r.state.Applied = hex.EncodeToString(m.leaf[:])
 	}
@@ -96,11 +98,13 @@ func (q *reports) push(r *report) bool {
 	return true
 }
 
-// hasten makes a waiting report due.
-func (q *reports) hasten(r *report) {
+// hasten makes a waiting report due at a time, if it is not due before.
+func (q *reports) hasten(r *report, due time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.due = time.Time{}
+	if due.Before(r.due) {
+		r.due = due
+	}
 }
 
 // take removes up to a batch of reports that are due.
@@ -230,7 +234,8 @@ func (r *report) outgoing() apitype.SessionReport {
 	if !r.member.stateWanted || !out.HasState {
 		out.HasState, out.Description, out.DisplayName, out.Capabilities = false, "", "", 0
 	}
-	r.sent, r.told = out.StateHash, out.Applied != ""
+	r.sent, r.told, r.stale = out.StateHash, out.Applied != "", false
+	r.member.remoteTold()
 	return out
 }
 
@@ -271,10 +276,11 @@ func (m *member) answered(r *report, a apitype.SessionAnswer) {
 		m.mu.Unlock()
 		return
 	}
+	m.assign(a)
 	wanted := a.StateWanted && !m.stateWanted
 	m.stateWanted = a.StateWanted
 	var push Reply
-	if wanted && r.state.HasState || r.state.StateHash != r.sent || m.applied && !r.told && !m.confirmed {
+	if wanted && r.state.HasState || r.state.StateHash != r.sent || m.applied && !r.told && !m.confirmed || r.stale {
 		m.requeue(r)
 	} else if (wanted || arrived && m.stateHash == "") && !m.fullAsked {
 		m.fullAsked, push.ReportFullState = true, true
@@ -282,6 +288,7 @@ func (m *member) answered(r *report, a apitype.SessionAnswer) {
 	if _, gone := m.away(); !gone && a.InstanceUID != "" && a.InstanceUID != m.instanceUID {
 		m.newUID, push.NewInstanceUID = a.InstanceUID, a.InstanceUID
 	}
+	m.review()
 	conn := m.conn
 	current := a.Leaf == apitype.LeafCurrent && a.SerialNumber != ""
 	if conn != nil {
@@ -329,7 +336,7 @@ const keyOriginServer = "server"
 // Called under the lock.
 func (m *member) requeue(r *report) {
 	again := &report{member: m, state: r.state, again: true}
-	if r.again && (r.told || !m.applied) {
+	if r.again && !r.stale && (r.told || !m.applied) {
 		again.due = time.Now().Add(reportEvery)
 	}
 	if m.desk.reports.push(again) {

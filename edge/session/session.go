@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ampora/ampora/edge/delivery"
 	"github.com/ampora/ampora/plugin/apitype"
 )
 
@@ -54,6 +55,8 @@ type Message struct {
 	Proof          string // base64, empty without: see identity.Proof
 	// Settings is what the agent says became of an offer.
 	Settings SettingsStatus
+	// Remote is what the agent says of its remote config, nil when it says nothing of it.
+	Remote *RemoteStatus
 	// Goodbye is the agent's last message.
 	Goodbye bool
 }
@@ -83,6 +86,7 @@ type Reply struct {
 	Offer           *Offer
 	NewInstanceUID  string
 	ReportFullState bool
+	Configuration   *delivery.Configuration
 	// Refusal excludes everything else: OpAMP allows nothing beside an error.
 	Refusal *Refusal
 }

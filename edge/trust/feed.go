@@ -27,6 +27,11 @@ type Change struct {
 	Revoked []apitype.SyncRevoked
 	Moves   []apitype.SyncMove
 	Guests  []apitype.SyncGuest
+	// Reassigned are agents whose group or own configuration was changed, and Configurations says that groups or
+	// configurations were. After a full snapshot, Full, any may have been.
+	Reassigned     []string
+	Configurations bool
+	Full           bool
 	// Whole means that anything may have changed: a full snapshot, or other issuers, ours or those of peers.
 	Whole bool
 }
@@ -123,9 +128,11 @@ func (f *Feed) poll(ctx context.Context) error {
 	}
 	change := Change{
 		Snapshot: next, Revoked: answer.Revoked, Moves: answer.Moves, Guests: answer.Guests,
+		Reassigned: answer.Reassigned, Configurations: answer.Configurations, Full: answer.Full,
 		Whole: answer.Full || answer.Issuers != nil || answer.Peers != nil,
 	}
-	if change.Whole || answer.Settings != nil || len(answer.Revoked)+len(answer.Moves)+len(answer.Guests) > 0 {
+	if change.Whole || answer.Settings != nil || answer.Configurations ||
+		len(answer.Revoked)+len(answer.Moves)+len(answer.Guests)+len(answer.Reassigned) > 0 {
 		f.tell(change)
 	}
 	return nil

@@ -40,6 +40,8 @@ const (
 	DefaultMount           = "ampora"
 	CapabilityAcceptsOpAMP = uint64(0x100) // AgentCapabilities_AcceptsOpAMPConnectionSettings, OpAMP specification
 	CapabilityRemoteConfig = uint64(0x2)   // AgentCapabilities_AcceptsRemoteConfig, OpAMP specification
+	// CapabilityReportsRemoteConfig is AgentCapabilities_ReportsRemoteConfig: the agent says what becomes of one.
+	CapabilityReportsRemoteConfig = uint64(0x1000)
 )
 
 // Scoped is path as the tenant sees it: tenants/<tenant>/<path>, or path itself without a tenant.
