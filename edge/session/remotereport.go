@@ -14,7 +14,10 @@ const applyingFor = 2 * time.Second
 // time. Called under the lock.
 func (m *member) tellRemote() {
 	r := m.remote
-	if !r.known || r.doubt != certain || r.once && r.said == r.told && m.remoteName() == r.named {
+	if !r.known || r.doubt != certain {
+		return
+	}
+	if name := m.remoteName(); r.once && r.said == r.told && (name == "" || name == r.named) {
 		return
 	}
 	if m.report != nil {
