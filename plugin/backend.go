@@ -104,7 +104,8 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 		Revoked: b.enroll.Revoked, Places: b.enroll.Places, Issuers: b.syncIssuers, Settings: b.syncSettings, Peers: b.peers.Sync, Now: now,
 		Groups: b.groups.Configurations, Configurations: b.configurations.Hashes,
 	})
-	b.enroll.Feed = b.feed
+	b.enroll.Feed, b.enroll.Peers = b.feed, b.peers
+	b.peers.PeerGone = b.enroll.PeerGone
 	b.peers.Changed = b.feed.PeersChanged
 	b.groups.TellTo(b.feed)
 	b.configurations.TellTo(b.feed)
@@ -136,6 +137,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 			b.pathsGroups(),
 			b.pathsConfigurations(),
 			b.pathsPeers(),
+			b.pathsHandover(),
 			b.pathsAudit(),
 			b.pathsConfig(),
 			b.pathsCA(),
@@ -219,6 +221,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	case strings.HasPrefix(key, store.AgentPrefix):
 		b.lists.Discard()
 		b.feed.Discard() // handovers stand in agents' rows
+		b.enroll.ForgetHandovers()
 	case strings.HasPrefix(key, store.CRLPrefix):
 		b.lists.Forget()
 	case key == store.EpochKey:
@@ -232,6 +235,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.feed.PeersChanged()
 	case strings.HasPrefix(key, store.BatchPrefix):
 		b.enroll.Forget()
+	b.enroll.ForgetHandovers()
 	case key == store.TidiedKey || strings.HasPrefix(key, store.EventPrefix):
 		b.log.Forget()
 	}

@@ -108,6 +108,14 @@ func (b *backend) edgeReport(ctx context.Context, c call, in apitype.ReportReque
 		}
 		out.Sessions = append(out.Sessions, a)
 	}
+	if len(in.Mismatches) > apitype.MaxMismatches {
+		return none, apitype.Errorf(apitype.FieldInvalid, "mismatches has more than %d entries", apitype.MaxMismatches)
+	}
+	for _, mismatch := range in.Mismatches {
+		if err := b.enroll.Mismatch(ctx, c.origin, c.tenant, mismatch); err != nil {
+			return none, err
+		}
+	}
 	if err := b.edges.seen(ctx, c.tenant, in); err != nil {
 		return none, err
 	}

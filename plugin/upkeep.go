@@ -51,7 +51,7 @@ func (u *upkeep) tick() {
 	if u.backend.life.Err() != nil {
 		return
 	}
-	if !u.finishing && (len(u.agents) > 0 || u.backend.log.Untold() || u.backend.enroll.Unfinished()) {
+	if !u.finishing && (len(u.agents) > 0 || u.backend.log.Untold() || u.backend.enroll.Unfinished() || u.backend.enroll.HandoversUnderway()) {
 		agents := u.agents
 		u.agents, u.finishing = map[string]bool{}, true
 		u.running.Go(func() { u.finish(agents) })
@@ -91,6 +91,11 @@ func (u *upkeep) finish(agents map[string]bool) {
 	if u.backend.enroll.Unfinished() {
 		if err := u.guarded(ctx, u.backend.enroll.CarryOn); err != nil {
 			u.backend.Logger().Warn("agents wait to be revoked; trying again within a minute", "error", err)
+		}
+	}
+	if u.backend.enroll.HandoversUnderway() {
+		if err := u.guarded(ctx, u.backend.enroll.TendHandovers); err != nil {
+			u.backend.Logger().Warn("handovers wait to be looked after; trying again within a minute", "error", err)
 		}
 	}
 	if err := u.guarded(ctx, u.backend.log.Retell); err != nil {
@@ -135,6 +140,7 @@ func (u *upkeep) sweep(ctx context.Context) error {
 		u.backend.peers.Sweep,
 		u.backend.enroll.CarryOn,
 		u.backend.enroll.Sweep,
+		u.backend.enroll.SweepHandovers,
 		u.backend.edges.sweep,
 		func(ctx context.Context) error { _, err := u.backend.log.Tidy(ctx); return err },
 	} {

@@ -67,6 +67,8 @@ const (
 	HandoverLapsed           Code = "handover_lapsed"
 	HandoverForced           Code = "handover_forced"
 	HandoverFinished         Code = "handover_finished"
+	HandoverUnsupported      Code = "handover_unsupported"
+	RenewalPending           Code = "renewal_pending"
 	FingerprintMismatch      Code = "fingerprint_mismatch"
 	MessageInvalid           Code = "message_invalid"
 	MessageTimeout           Code = "message_timeout"
@@ -146,6 +148,8 @@ var catalogue = map[Code]entry{
 	HandoverForced:           {409, 403, "the source has taken the agent back; agree with its operators who is to have it"},
 	HandoverFinished:         {409, 409, "the agent has arrived; hand it back with 'vault write ampora/agents/<id>/handover peer=<name>'"},
 	FingerprintMismatch:      {409, 403, "the agent has another certificate by now than the token says: make a fresh handover token at the source"},
+	HandoverUnsupported:      {400, 403, "enrol it anew at the peer, with a bootstrap token from there, and delete it here"},
+	RenewalPending:           {409, 409, "wait until the agent has its next certificate for good (15 minutes after it has first come with it), then try again"},
 	MessageInvalid:           {400, 400, "send an OpAMP AgentToServer message as the specification describes"},
 	MessageTimeout:           {400, 408, "send the first OpAMP message right after connecting; the token is untouched"},
 	BodyTooLarge:             {400, 413, "send less in one message"},

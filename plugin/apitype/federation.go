@@ -159,7 +159,8 @@ type Handover struct {
 	ExpiresAt     string `json:"expires_at"` // of the token
 	Configuration string `json:"configuration"`
 	Group         string `json:"group"`
-	Code          string `json:"code"` // why it ended otherwise than by arriving
+	Fingerprint   string `json:"fingerprint"` // of the leaf that it comes with
+	Code          string `json:"code"`        // why it ended otherwise than by arriving
 	// Receipt waits to be carried to the peer (redeemed, connected or lapsed), empty when none does.
 	Receipt string `json:"receipt"`
 }

@@ -6,6 +6,7 @@ type AgentsSummary struct {
 	Active  int `json:"active"`  // with a certificate that is good
 	Expired int `json:"expired"` // not revoked, and no certificate that is good
 	Revoked int `json:"revoked"`
+	Moved   int `json:"moved"` // to a peer, or on the way there
 	// RenewalsDue of the active have a certificate that is past two thirds of its life, and no next one yet.
 	RenewalsDue int `json:"renewals_due"`
 	// Unconfirmed of the active have been given a next certificate that they have not come back with for good.
@@ -21,6 +22,7 @@ func (s *AgentsSummary) Add(part AgentsSummary) {
 	s.Active += part.Active
 	s.Expired += part.Expired
 	s.Revoked += part.Revoked
+	s.Moved += part.Moved
 	s.RenewalsDue += part.RenewalsDue
 	s.Unconfirmed += part.Unconfirmed
 	if s.Expiring == nil {

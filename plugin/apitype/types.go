@@ -207,6 +207,8 @@ type Agent struct {
 	PoolID              string `json:"pool_id,omitempty"`
 	KeyOrigin           string `json:"key_origin"` // csr or server
 	SourceIP            string `json:"source_ip"`  // of the redemption
+	Peer                string `json:"peer"`       // that has the agent, or with which a handover is under way
+	Origin              string `json:"origin"`     // peer that it came from, empty for one that enrolled here
 	RevocationReason    string `json:"revocation_reason,omitempty"`
 	RevocationTime      string `json:"revocation_time,omitempty"`
 }

@@ -101,8 +101,10 @@ const (
 	StepCompleted Step = "completed" // the source has taken in that it came
 	StepReturned  Step = "returned"  // the source has taken in that it will not
 
-	// StepPinned tells a peer how new a bundle of its own the sender has pinned. It is about no handover and has no answer.
+	// StepPinned tells a peer how new a bundle of its own the sender has pinned, and StepNoted answers it. They are about no
+	// handover.
 	StepPinned Step = "pinned"
+	StepNoted  Step = "noted"
 )
 
 // Answer reports whether the step is a source's answer.

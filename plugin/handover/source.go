@@ -29,8 +29,8 @@ func (s SourceState) Open() bool { return s == Pending || s == Released }
 // Away reports whether the agent is not served here: it is given its new home and nothing else.
 func (s SourceState) Away() bool { return s == Released || s == Moved }
 
-// code is why a receipt is refused in a state in which the agent is active here.
-func (s SourceState) code() apitype.Code {
+// Code is why a receipt is refused in a state in which the agent is active here, "" in the others.
+func (s SourceState) Code() apitype.Code {
 	switch s {
 	case Cancelled:
 		return apitype.HandoverCancelled
@@ -82,7 +82,7 @@ type SourceStep struct {
 // On is the source's state table. timeUp says that the token has expired.
 func (s SourceState) On(in SourceInput, timeUp bool) SourceStep {
 	stay := SourceStep{Next: s}
-	if code := s.code(); code != "" {
+	if code := s.Code(); code != "" {
 		return s.over(in, code)
 	}
 	if s == Pending && timeUp && (in == GotRedeemed || in == GotConnected) {

@@ -32,7 +32,7 @@ func (e *Enroller) metAgent(ctx context.Context, tenant, agentID string) (m met,
 	if m, err = e.meet(ctx, agentID, ""); err != nil {
 		return met{}, nil, err
 	}
-	if m.agent == nil || !inTenant(tenant, m.agent.Tenant) {
+	if m.agent == nil || m.agent.absent() || !inTenant(tenant, m.agent.Tenant) {
 		return met{}, nil, unknownAgent()
 	}
 	return m, unlock, nil
@@ -92,6 +92,7 @@ func (e *Enroller) RevokeAgent(ctx context.Context, origin audit.Origin, tenant,
 			return none, err
 		}
 		e.finish(ctx, agentID, &met{agent: m.agent, revoked: row})
+		e.endPending(ctx, met{agent: m.agent, revoked: row})
 	}
 	return apitype.AgentRevocation{AgentID: agentID, Reason: row.Reason, RevocationTime: row.Time.Unix()}, nil
 }
@@ -106,6 +107,9 @@ func (e *Enroller) DeleteAgent(ctx context.Context, origin audit.Origin, tenant,
 		return err
 	}
 	defer release()
+	if m.agent.In != nil && m.agent.In.State.Open() { // its source must hear how that ends
+		return apitype.Errorf(apitype.HandoverPending, "the agent is in state %s with peer %s", m.agent.In.State, m.agent.In.Peer)
+	}
 	events := []apitype.Event{agentEvent(m.agent, apitype.ActionAgentDeleted)}
 	if !m.ended() {
 		events = append(events, revokedEvent(m.agent, reasonDeleted))
@@ -158,7 +162,9 @@ func (e *Enroller) revocation(ctx context.Context, m met, reason string, at time
 	} else {
 		row.Leaves = unexpired(a.Past, now)
 		for _, l := range a.good() {
-			row.Leaves = append(row.Leaves, l.dead(at, reason))
+			if l.Peer == "" {
+				row.Leaves = append(row.Leaves, l.dead(at, reason))
+			}
 		}
 	}
 	for _, l := range row.Leaves {

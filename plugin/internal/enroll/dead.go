@@ -121,6 +121,7 @@ func (e *Enroller) LeafStanding(ctx context.Context, serial identity.Serial) (kn
 	case revoked.covers(generation):
 		refs = revoked.Leaves
 	case agent == nil:
+	case generation == agent.Leaf.Generation && agent.Leaf.Peer != "": // never ours
 	case generation == agent.Leaf.Generation:
 		return true, agent.Leaf.IssuerID, nil, nil
 	case agent.Next != nil && generation == agent.Next.Generation:

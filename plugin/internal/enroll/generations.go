@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/handover"
 	"github.com/ampora/ampora/plugin/identity"
 )
 
@@ -14,12 +15,16 @@ const reasonSuperseded = "superseded"
 // maxPast bounds how many replaced leaves that have not expired an agent may have, and with it the row.
 const maxPast = 64
 
-// newest is the generation of the last leaf that the agent was given.
+// newest is the generation of the last leaf that the agent was given, or is to come with.
 func (a *agentRow) newest() uint32 {
+	newest := a.Leaf.Generation
 	if a.Next != nil {
-		return max(a.Leaf.Generation, a.Next.Generation)
+		newest = max(newest, a.Next.Generation)
 	}
-	return a.Leaf.Generation
+	if a.In != nil && a.In.State.Open() {
+		newest = max(newest, a.In.Leaf.Generation)
+	}
+	return newest
 }
 
 // good are the leaves that the agent may use: its current one, and the next where there is one.
@@ -40,8 +45,12 @@ func (a *agentRow) lastNotAfter() (last time.Time) {
 	return last
 }
 
-// supersede notes that a leaf of the agent counts no longer, and forgets those that have expired.
+// supersede notes that a leaf of the agent counts no longer, and forgets those that have expired. One that is not ours is in no
+// list of ours: no row knows it any more.
 func (a *agentRow) supersede(l leafRow, now time.Time) {
+	if l.Peer != "" {
+		return
+	}
 	a.Past = append(unexpired(a.Past, now), l.dead(now, reasonSuperseded))
 }
 
@@ -77,6 +86,10 @@ func standing(m met, serial identity.Serial) string {
 	switch generation := serial.Generation(); {
 	case m.revoked.covers(generation):
 		return apitype.LeafRevoked
+	case a.In != nil && a.In.State == handover.AwaitingRelease && generation == a.In.Leaf.Generation:
+		return apitype.LeafPending
+	case a.away() && generation == a.Leaf.Generation:
+		return apitype.LeafMoved
 	case generation == a.Leaf.Generation:
 		return apitype.LeafCurrent
 	case a.Next != nil && generation == a.Next.Generation:

@@ -30,7 +30,8 @@ type move struct {
 	Group         string    `json:"group,omitempty"`
 	Configuration string    `json:"configuration,omitempty"`
 	Fingerprint   string    `json:"fingerprint"`
-	Event         string    `json:"event,omitempty"` // the source's, by which its trail goes on here
+	Restores      int       `json:"restores,omitempty"` // of the mount, when it began: one from a backup is over
+	Event         string    `json:"event,omitempty"`    // the source's, by which its trail goes on here
 }
 
 // outgoing is a handover to a peer.
@@ -45,6 +46,8 @@ type incoming struct {
 	State handover.TargetState `json:"state"`
 	Acked bool                 `json:"acked,omitempty"` // see TargetState.Sends
 	Code  apitype.Code         `json:"code,omitempty"`  // why the source refused
+	// Mismatched says that the agent was seen with another leaf, and that this was told.
+	Mismatched bool `json:"mismatched,omitempty"`
 	// Made says that the row is there because of this handover: until the agent has come there is no agent.
 	Made bool `json:"made,omitempty"`
 	// Token is the whole handover token with its lineage, which goes on when the agent does.
@@ -87,6 +90,27 @@ func (a *agentRow) handoverState() (state, peer string) {
 		return string(a.Out.State), a.Out.Peer
 	}
 	return "", ""
+}
+
+// over reports whether nothing is left to come of the agent that is not there.
+func (a *agentRow) over() bool { return a.absent() && a.In.State.Sends(a.In.Acked) == "" }
+
+// lands reports whether the agent is still to come, to what its handover says.
+func (a *agentRow) lands() bool { return a.In != nil && a.In.State.Open() }
+
+// stateText says it to people.
+func stateText(state, peer string) string {
+	switch state {
+	case apitype.AgentStateHandoverPending:
+		return "HandoverPending " + peer
+	case apitype.AgentStateReleased:
+		return "Released " + peer
+	case apitype.AgentStateMoved:
+		return "MovedToPeer " + peer
+	case apitype.AgentStateAwaitingRelease:
+		return "AwaitingRelease " + peer
+	}
+	return "AwaitingReconnect " + peer
 }
 
 // lastHandover is the record of the handover with that id, if the row still has it.

@@ -25,6 +25,7 @@ type Enroller struct {
 	Settings  *settings.Settings
 	Authority *authority.Authority
 	Feed      *feed.Feed
+	Peers     Peers
 	Dead      Dead
 	Epoch     *epoch.Epoch
 	Pools     *pool.Pools
@@ -49,6 +50,7 @@ type Enroller struct {
 	swept   atomic.Bool // see Sweep
 
 	unfinished atomic.Bool // see Unfinished
+	underway   underway
 }
 
 // met is what storage knows of one agent and the token that became it, or may. Each part may be nil.
@@ -90,7 +92,7 @@ func (e *Enroller) meet(ctx context.Context, agentID, tokenID string) (met, erro
 }
 
 func (e *Enroller) settle(ctx context.Context, m *met) error {
-	if m.agent != nil && m.gone() && m.token == nil { // of a redemption that was never settled
+	if m.agent != nil && m.agent.TokenID != "" && m.gone() && m.token == nil { // of a redemption that was never settled
 		var err error
 		if m.token, err = get[tokenRow](ctx, e, store.TokenPrefix, m.agent.TokenID); err != nil {
 			return err
@@ -118,10 +120,14 @@ func (e *Enroller) settle(ctx context.Context, m *met) error {
 		}
 		m.token = nil
 	}
-	if m.agent != nil && m.gone() {
+	if m.agent != nil && (m.gone() || m.agent.over()) {
+		if err := e.letGoAll(ctx, m.agent); err != nil {
+			return err
+		}
 		if err := e.Store.Delete(ctx, store.Sharded(store.AgentPrefix, m.agent.AgentID)); err != nil {
 			return err
 		}
+		e.forgetMoved(m.agent)
 		m.agent = nil
 	}
 	return nil

@@ -27,19 +27,23 @@ func (e *Enroller) TokensInGroup(ctx context.Context, tenant, group string, visi
 
 // AgentsInGroup calls visit with every agent in the tenant's group, until it answers false.
 func (e *Enroller) AgentsInGroup(ctx context.Context, tenant, group string, visit func(kind, id string) bool) error {
-	return e.agentsThat(ctx, visit, func(a *agentRow) bool { return a.Tenant == tenant && a.Group == group })
+	return e.agentsThat(ctx, visit, func(a *agentRow) bool {
+		return a.Tenant == tenant && (a.Group == group || a.lands() && a.In.Group == group)
+	})
 }
 
 // AgentsWithConfiguration calls visit with every agent that has the tenant's configuration of its own, until it answers
 // false.
 func (e *Enroller) AgentsWithConfiguration(ctx context.Context, tenant, configuration string, visit func(kind, id string) bool) error {
-	return e.agentsThat(ctx, visit, func(a *agentRow) bool { return a.Tenant == tenant && a.Configuration == configuration })
+	return e.agentsThat(ctx, visit, func(a *agentRow) bool {
+		return a.Tenant == tenant && (a.Configuration == configuration || a.lands() && a.In.Configuration == configuration)
+	})
 }
 
 func (e *Enroller) agentsThat(ctx context.Context, visit func(kind, id string) bool, refer func(*agentRow) bool) error {
 	return e.walkAgents(ctx, "", func(id string) (bool, error) {
 		row, err := get[agentRow](ctx, e, store.AgentPrefix, id)
-		if err != nil || row == nil || !refer(row) {
+		if err != nil || row == nil || row.absent() || !refer(row) {
 			return true, err
 		}
 		revoked, err := get[revokedRow](ctx, e, store.RevokedPrefix, id)

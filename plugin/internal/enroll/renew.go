@@ -82,7 +82,10 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	}
 	now := e.Now()
 	next := *m.agent
-	var events []apitype.Event
+	events, err := next.mayRenew(r, now)
+	if err != nil {
+		return nil, err
+	}
 	switch r.fingerprint {
 	case next.Leaf.Fingerprint:
 	case next.Next.fingerprint(): // whoever presents it has it
@@ -93,7 +96,7 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	if !next.Leaf.NotAfter.After(now) {
 		return nil, apitype.Errorf(apitype.CertificateExpired, "the presented certificate expired at %s", formatTime(next.Leaf.NotAfter))
 	}
-	if !set.Trusts(next.Leaf.IssuerID) { // retiring it by force has locked the agent out
+	if next.Leaf.Peer == "" && !set.Trusts(next.Leaf.IssuerID) { // retiring it by force has locked the agent out
 		return nil, apitype.Errorf(apitype.CertificateUntrusted, "the issuer of the presented certificate was retired")
 	}
 	key, keyOrigin, err := e.renewalKey(ctx, cfg, &next, r)
@@ -125,7 +128,7 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	event.Action = apitype.ActionCertificateRenewed
 	event.Details["replaces"], event.Details["key_origin"] = replaced, keyOrigin
 	next.Record = audit.NewRecord(origin.ForAgent(agentID, formatSource(r.source)), now, append(events, event)...)
-	if err := e.putLeaves(ctx, &next); err != nil { // the commit
+	if err := e.putMoved(ctx, &next); err != nil { // the commit
 		return nil, err
 	}
 	e.finish(ctx, agentID, &met{agent: &next, revoked: m.revoked})

@@ -41,8 +41,11 @@ func (e *Enroller) Seen(ctx context.Context, origin audit.Origin, tenant, edge s
 	case m.gone() && inTenant(tenant, m.revoked.Tenant):
 		answer.Leaf = apitype.LeafRevoked
 		return answer, nil
-	case m.agent == nil || !inTenant(tenant, m.agent.Tenant):
+	case m.agent == nil || m.agent.absent() || !inTenant(tenant, m.agent.Tenant):
 		return answer, nil
+	}
+	if m, err = e.came(ctx, origin, m, serial, in.SourceIP); err != nil {
+		return answer, err
 	}
 	row := m.agent
 	answer.Leaf = standing(m, serial)
@@ -132,7 +135,7 @@ func (e *Enroller) confirm(ctx context.Context, origin audit.Origin, row *agentR
 	now := e.Now()
 	ended := next.confirm(now)
 	next.Record = audit.NewRecord(origin.ForAgent(row.AgentID, sourceIP), now, ended)
-	if err := e.putLeaves(ctx, &next); err != nil {
+	if err := e.putMoved(ctx, &next); err != nil {
 		return nil, err
 	}
 	e.finish(ctx, row.AgentID, &met{agent: &next})

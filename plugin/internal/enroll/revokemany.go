@@ -104,8 +104,8 @@ func (e *Enroller) selected(ctx context.Context, job *revokeJob) ([]string, erro
 	var ids []string
 	pick := func(id string) (found bool, err error) {
 		agent, err := get[agentRow](ctx, e, store.AgentPrefix, id)
-		if err != nil || agent == nil || !job.means(agent) {
-			return agent != nil && inTenant(job.Tenant, agent.Tenant), err
+		if err != nil || agent == nil || agent.absent() || !job.means(agent) {
+			return agent != nil && !agent.absent() && inTenant(job.Tenant, agent.Tenant), err
 		}
 		revoked, err := get[revokedRow](ctx, e, store.RevokedPrefix, id)
 		if err == nil && !(met{agent: agent, revoked: revoked}).ended() {

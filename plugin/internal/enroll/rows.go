@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/handover"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/epoch"
 )
@@ -206,6 +207,12 @@ func (a *agentRow) info(revoked *revokedRow) apitype.Agent {
 	info.ConfigurationError, info.ConfigurationTime = a.Remote.Error, formatTime(a.Remote.Time)
 	if a.Next != nil {
 		info.NextSerialNumber = a.Next.Serial
+	}
+	if a.In != nil && a.In.State == handover.Active {
+		info.Origin = a.In.Peer
+	}
+	if state, peer := a.handoverState(); state != "" {
+		info.State, info.StateText, info.Peer = state, stateText(state, peer), peer
 	}
 	if revoked.covers(a.newest()) {
 		info.State, info.StateText = apitype.AgentStateRevoked, "Revoked"

@@ -73,8 +73,13 @@ func (e *Enroller) revokedOf(ctx context.Context) func(id string) (*revokedRow, 
 func count(sum *apitype.AgentsSummary, row *agentRow, revoked *revokedRow, now time.Time) error {
 	last := row.lastNotAfter()
 	switch {
+	case row.absent():
+		return nil
 	case revoked.covers(row.newest()):
 		sum.Revoked++
+		return nil
+	case row.away():
+		sum.Moved++
 		return nil
 	case !last.After(now):
 		sum.Expired++

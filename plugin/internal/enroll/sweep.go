@@ -146,6 +146,9 @@ func (s *sweep) agent(ctx context.Context, id string) error {
 // outlived reports whether the agent's last leaf expired longer ago than agents are kept, and its token could not make it
 // again.
 func (s *sweep) outlived(row *agentRow) bool {
+	if state, _ := row.handoverState(); state != "" {
+		return false // it may come home after any time, and on its way it is not for us to end
+	}
 	return !s.Now().Before(row.lastNotAfter().Add(s.retention)) && !s.Now().Before(row.TokenExpiresAt)
 }
 

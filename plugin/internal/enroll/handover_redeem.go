@@ -1,0 +1,431 @@
+package enroll
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/handover"
+	"github.com/ampora/ampora/plugin/internal/audit"
+	"github.com/ampora/ampora/plugin/internal/ca"
+	"github.com/ampora/ampora/plugin/internal/federation"
+	"github.com/ampora/ampora/plugin/internal/name"
+	"github.com/ampora/ampora/plugin/internal/settings"
+	"github.com/ampora/ampora/plugin/internal/store"
+)
+
+// keyOfItsOwn is what made the key of every agent that moves: see mayLeave.
+const keyOfItsOwn = settings.KeyOriginCSR
+
+// keys finds the pinned keys of peers for package handover. One that is suspended does not count.
+type keys struct {
+	ctx   context.Context
+	peers Peers
+}
+
+func (k keys) ByID(peerID string) (handover.PeerKeys, error) {
+	peer, err := k.peers.ByID(k.ctx, peerID)
+	if err != nil {
+		return handover.PeerKeys{}, err
+	}
+	if peer.Suspended {
+		return handover.PeerKeys{}, apitype.Errorf(apitype.PeerSuspended, "peer %s is suspended", peer.Name)
+	}
+	return handover.PeerKeys{PeerID: peer.PeerID, TrustDomain: peer.TrustDomain, Pinned: peer.Pinned}, nil
+}
+
+// arrival is a handover token after every check that needs no agent's row.
+type arrival struct {
+	*handover.Opened
+	home  *handover.Ancestor // our own last token in its lineage, if that leads to it
+	rowID string             // of the row that it makes, or of ours that it leads back to
+	in    apitype.HandoverRedeemRequest
+}
+
+// open reads a handover token. The row is ours when the token's lineage leads back to the last handover of it.
+func (e *Enroller) open(ctx context.Context, in apitype.HandoverRedeemRequest) (*arrival, error) {
+	for field, value := range map[string]*string{"group": in.Group, "configuration": in.Configuration} {
+		if value != nil && *value != "" {
+			if err := name.Check(field, *value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	self, err := e.Peers.Self(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := handover.Open(in.Token, self, keys{ctx, e.Peers}, e.Now())
+	if err != nil {
+		return nil, err
+	}
+	a := &arrival{Opened: opened, in: in, rowID: handover.RowID(opened.Token.Issuer, opened.Token.ID)}
+	if a.home, err = opened.Home(self, keys{ctx, e.Peers}); err != nil || a.home == nil {
+		return a, err
+	}
+	if own, err := get[agentRow](ctx, e, store.AgentPrefix, a.home.Token.Agent.AgentID); err != nil {
+		return nil, err
+	} else if own.sentWith(a.home) {
+		a.rowID = own.AgentID
+	} else {
+		a.home = nil
+	}
+	return a, nil
+}
+
+// sentWith reports whether the token is the one by which the agent last left. It is looked at again under the agent's lock.
+func (a *agentRow) sentWith(token *handover.Ancestor) bool {
+	switch {
+	case a == nil:
+		return false
+	case a.Out != nil:
+		return a.Out.ID == token.Token.ID && a.Out.TokenHash == token.Hash
+	}
+	return false
+}
+
+// RedeemHandover takes an agent over from a peer, as far as this side can: its row is made, or found again, and waits for the
+// source to let go. Nobody is admitted before. Redeeming the same token again answers the same until the agent has come.
+// Errors: those of handover.Open; handover_replayed, agent_revoked, tenant_mismatch, group_missing, configuration_missing.
+func (e *Enroller) RedeemHandover(ctx context.Context, origin audit.Origin, tenant string, in apitype.HandoverRedeemRequest) (apitype.HandoverRedemption, error) {
+	var none apitype.HandoverRedemption
+	a, err := e.open(ctx, in)
+	if err != nil {
+		return none, err
+	}
+	peer, err := e.Peers.ByID(ctx, a.Token.Issuer)
+	if err != nil {
+		return none, err
+	}
+	cfg, err := e.Settings.Get(ctx)
+	if err != nil {
+		return none, err
+	}
+	if err := settings.NeedTenant(cfg, tenant); err != nil {
+		return none, err
+	}
+	defer e.Locks.Agent(a.rowID, "")()
+	peer, unhold, err := e.Peers.Hold(ctx, peer.Name)
+	if err != nil {
+		return none, err
+	}
+	defer unhold()
+	m, err := e.meet(ctx, a.rowID, "")
+	if err != nil {
+		return none, err
+	}
+	if m, err = e.bringUpToDate(ctx, m); err != nil {
+		return none, err
+	}
+	if m.agent.lastHandover(a.Token.ID) == apitype.HandoverTarget {
+		return e.redeemedAgain(ctx, peer, m.agent)
+	}
+	if err := e.mayArrive(ctx, tenant, peer, m, a); err != nil {
+		return none, err
+	}
+	landing, release, err := e.holdLanding(ctx, tenant, peer, m.agent, a)
+	if err != nil {
+		return none, err
+	}
+	defer release()
+	next, err := e.arriving(ctx, tenant, peer, m.agent, a, landing)
+	if err != nil {
+		return none, err
+	}
+	if err := e.letGo(ctx, next.AgentID, m.agent.lastIn()); err != nil {
+		return none, err
+	}
+	next.Record = audit.NewRecord(origin, e.Now(), next.handoverEvent(apitype.HandoverTarget, apitype.ActionHandoverRedeemed, nil))
+	if err := e.point(ctx, next.In.ID, apitype.HandoverTarget, next.AgentID); err != nil {
+		return none, err
+	}
+	if _, err := e.took(ctx, m, next); err != nil { // the commit
+		return none, err
+	}
+	return e.redemption(ctx, peer, next)
+}
+
+// lastIn is the incoming handover that another one is about to replace.
+func (a *agentRow) lastIn() *finished {
+	if a == nil {
+		return nil
+	}
+	return a.inInfo()
+}
+
+// redeemedAgain answers a token that the row knows already.
+func (e *Enroller) redeemedAgain(ctx context.Context, peer *federation.Peer, row *agentRow) (apitype.HandoverRedemption, error) {
+	step := row.In.State.On(handover.RedeemedAgain, row.In.Acked, false)
+	if step.Code != "" {
+		return apitype.HandoverRedemption{}, apitype.Errorf(step.Code, "the handover is in state %s", row.In.State)
+	}
+	return e.redemption(ctx, peer, row)
+}
+
+func (e *Enroller) redemption(ctx context.Context, peer *federation.Peer, row *agentRow) (apitype.HandoverRedemption, error) {
+	i := row.In
+	out := apitype.HandoverRedemption{
+		HandoverID: i.ID, AgentID: row.AgentID, Peer: i.Peer, State: string(i.State), Tenant: row.Tenant, Group: i.Group, Configuration: i.Configuration,
+	}
+	if step := i.State.Sends(i.Acked); step != "" {
+		var err error
+		if out.Receipt, err = e.signReceipt(ctx, peer, row.targetReceipt(step)); err != nil {
+			return apitype.HandoverRedemption{}, err
+		}
+	}
+	return out, nil
+}
+
+// mayArrive refuses what the rows do not allow. A row that is not the agent's own stands there only when the token was
+// redeemed before.
+func (e *Enroller) mayArrive(ctx context.Context, tenant string, peer *federation.Peer, m met, a *arrival) error {
+	if !peer.AllowsTenant(tenant) {
+		return apitype.Errorf(apitype.TenantMismatch, "peer %s may not bring agents into this tenant (allowed_tenants)", peer.Name)
+	}
+	pointer, err := get[handoverRow](ctx, e, store.HandoverPrefix, a.Token.ID)
+	switch {
+	case err != nil:
+		return err
+	case pointer != nil && pointer.Final != nil, m.gone(), a.home == nil && m.agent != nil:
+		return apitype.Errorf(apitype.HandoverReplayed, "the token was redeemed here before")
+	case a.home == nil:
+		return nil
+	case m.agent == nil || !m.agent.sentWith(a.home): // meanwhile
+		return apitype.Errorf(apitype.HandoverReplayed, "the agent has moved on since")
+	case !inTenant(tenant, m.agent.Tenant), tenant == "" && m.agent.Tenant != "":
+		return apitype.Errorf(apitype.TenantMismatch, "the agent is one of another tenant here")
+	case m.ended():
+		return apitype.Errorf(apitype.AgentRevoked, "the agent was revoked here")
+	case m.agent.In != nil && m.agent.In.State.Open():
+		return apitype.Errorf(apitype.HandoverPending, "an earlier handover of the agent to here is in state %s", m.agent.In.State)
+	case !m.agent.Out.State.Away():
+		return apitype.Errorf(apitype.HandoverForced, "the agent is active here (%s)", m.agent.Out.State)
+	}
+	return nil
+}
+
+// landing is where an agent goes.
+type landing struct{ group, configuration string }
+
+// holdLanding finds group and configuration for the agent, and keeps them from being deleted until release is called.
+func (e *Enroller) holdLanding(ctx context.Context, tenant string, peer *federation.Peer, own *agentRow, a *arrival) (landing, func(), error) {
+	configuration, err := wantedConfiguration(peer, a)
+	if err != nil {
+		return landing{}, nil, err
+	}
+	unholdConfiguration, err := e.HoldConfiguration(ctx, tenant, configuration)
+	if apitype.CodeOf(err) == apitype.ConfigurationMissing {
+		err = missingHere(configuration)
+	}
+	if err != nil {
+		return landing{}, nil, err
+	}
+	group, unholdGroup, err := e.holdGroup(ctx, tenant, peer, own, a)
+	if err != nil {
+		unholdConfiguration()
+		return landing{}, nil, err
+	}
+	release := func() { unholdGroup(); unholdConfiguration() }
+	given, err := e.groupGives(ctx, tenant, group)
+	if err != nil {
+		release()
+		return landing{}, nil, err
+	}
+	if given == configuration { // it follows its group
+		configuration = ""
+	}
+	return landing{group, configuration}, release, nil
+}
+
+func missingHere(configuration string) error {
+	return apitype.Errorf(apitype.ConfigurationMissing, "no configuration named %s on this peer", strconv.Quote(configuration))
+}
+
+// wantedConfiguration is the one that the operator names, else the one that the peer claims, if it may.
+func wantedConfiguration(peer *federation.Peer, a *arrival) (string, error) {
+	claimed := a.Token.Agent.Configuration
+	switch {
+	case a.in.Configuration != nil:
+		return *a.in.Configuration, nil
+	case claimed == "":
+		return "", nil
+	case name.Check("configuration", claimed) != nil:
+		return "", apitype.Errorf(apitype.ConfigurationMissing, "the claimed configuration is no name; give one with configuration=")
+	case !peer.AllowsConfiguration(claimed):
+		return "", apitype.Errorf(apitype.ConfigurationMissing, "peer %s may not claim the configuration %s (allowed_configurations); give one with configuration=", peer.Name, strconv.Quote(claimed))
+	}
+	return claimed, nil
+}
+
+// holdGroup is the group that the operator names; else the claimed one, if it is here and the peer may; else, for an agent that
+// comes home, the one it had; else none.
+func (e *Enroller) holdGroup(ctx context.Context, tenant string, peer *federation.Peer, own *agentRow, a *arrival) (string, func(), error) {
+	if a.in.Group != nil {
+		release, err := e.HoldGroup(ctx, tenant, *a.in.Group)
+		return *a.in.Group, release, err
+	}
+	var candidates []string
+	if claimed := a.Token.Agent.Group; claimed != "" && name.Check("group", claimed) == nil && peer.AllowsGroup(claimed) {
+		candidates = append(candidates, claimed)
+	}
+	if own != nil {
+		candidates = append(candidates, own.Group)
+	}
+	for _, group := range candidates {
+		release, err := e.HoldGroup(ctx, tenant, group)
+		if apitype.CodeOf(err) != apitype.GroupMissing {
+			return group, release, err
+		}
+	}
+	return "", func() {}, nil
+}
+
+func (e *Enroller) groupGives(ctx context.Context, tenant, group string) (string, error) {
+	if group == "" {
+		return "", nil
+	}
+	return e.ConfigurationOf(ctx, tenant, group)
+}
+
+// arriving is the row of an agent that is to come.
+func (e *Enroller) arriving(ctx context.Context, tenant string, peer *federation.Peer, own *agentRow, a *arrival, to landing) (*agentRow, error) {
+	leaf, err := publicKey(a.Leaf.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	state, err := e.Epoch.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, agent := e.Now().UTC(), a.Token.Agent
+	next := &agentRow{AgentID: a.rowID, Tenant: tenant, Group: to.group, Configuration: to.configuration, EnrolledAt: now}
+	if own != nil {
+		*next = *own
+	}
+	next.In = &incoming{
+		State: handover.AwaitingRelease, Made: own == nil, Token: a.Text(),
+		move: move{
+			ID: a.Token.ID, Peer: peer.Name, PeerID: peer.PeerID, PeerAgentID: agent.AgentID, TokenHash: a.Hash, Since: now, CreatedAt: now,
+			ExpiresAt: time.Unix(a.Token.Expires, 0).UTC(), Group: to.group, Configuration: to.configuration, Fingerprint: a.Identity.Fingerprint,
+			Event: a.Token.Audit, Restores: state.Restores(),
+		},
+		Leaf: leafRow{
+			Certificate: ca.EncodeCertificate(a.Leaf.Raw), Peer: peer.Name, Serial: a.Identity.Serial.String(), Generation: state.Generation(next.newest()),
+			Fingerprint: a.Identity.Fingerprint, KeyHash: leaf.hash[:], NotAfter: a.Leaf.NotAfter,
+		},
+	}
+	if own == nil {
+		next.Leaf = next.In.Leaf
+		next.takeOver(a.Token)
+	}
+	return next, nil
+}
+
+// InspectHandover says what a handover token is and what redeeming it would do. It changes nothing. What would be refused later
+// is named among the problems; a token that cannot be trusted is an error.
+func (e *Enroller) InspectHandover(ctx context.Context, tenant string, in apitype.HandoverRedeemRequest) (apitype.HandoverInspection, error) {
+	var none apitype.HandoverInspection
+	a, err := e.open(ctx, in)
+	if err != nil {
+		return none, err
+	}
+	peer, err := e.Peers.ByID(ctx, a.Token.Issuer)
+	if err != nil {
+		return none, err
+	}
+	defer e.Locks.Agent(a.rowID, "")()
+	m, err := e.meet(ctx, a.rowID, "")
+	if err != nil {
+		return none, err
+	}
+	out := a.inspection(peer)
+	if out.Lineage, err = a.Hops(keys{ctx, e.Peers}); err != nil {
+		return none, err
+	}
+	if m.agent.lastHandover(a.Token.ID) == apitype.HandoverTarget {
+		out.State, out.Group, out.Configuration = string(m.agent.In.State), m.agent.In.Group, m.agent.In.Configuration
+		out.ConfigExists = true
+		if code := m.agent.In.State.On(handover.RedeemedAgain, false, false).Code; code != "" {
+			out.Problems = append(out.Problems, apitype.Errorf(code, "the handover is in state %s", out.State).Error())
+		}
+		return out, nil
+	}
+	if err := e.mayArrive(ctx, tenant, peer, m, a); err != nil {
+		if apitype.CodeOf(err) == "" {
+			return none, err
+		}
+		out.Problems = append(out.Problems, err.Error())
+	}
+	to, release, err := e.holdLanding(ctx, tenant, peer, m.agent, a)
+	switch {
+	case err == nil:
+		release()
+		out.Group, out.ConfigExists = to.group, true
+		if out.Configuration = to.configuration; out.Configuration == "" {
+			out.Configuration, err = e.groupGives(ctx, tenant, to.group)
+		}
+	case apitype.CodeOf(err) != "" && !store.UnknownOutcome(err):
+		out.Problems, err = append(out.Problems, err.Error()), nil
+	}
+	return out, err
+}
+
+// inspection is what the token says.
+func (a *arrival) inspection(peer *federation.Peer) apitype.HandoverInspection {
+	agent := a.Token.Agent
+	return apitype.HandoverInspection{
+		HandoverID: a.Token.ID, Peer: peer.Name, SourcePeerID: a.Token.Issuer, SourceAgentID: agent.AgentID, SPIFFEID: a.Token.Subject,
+		DisplayName: agent.DisplayName, InstanceUID: agent.InstanceUID, Description: agent.Description, Labels: labels(agent.Description),
+		Capabilities: capabilityNames(agent.Capabilities), Fingerprint: a.Identity.Fingerprint, Expiration: a.Leaf.NotAfter.Unix(),
+		ExpiresAt: formatTime(time.Unix(a.Token.Expires, 0)), AgentID: a.rowID, Known: a.home != nil,
+		ClaimedGroup: agent.Group, ClaimedConfig: agent.Configuration, Lineage: []apitype.Hop{}, Problems: []string{},
+	}
+}
+
+// labels are the attributes of an OpAMP AgentDescription in its JSON form, as key=value, sorted.
+func labels(description string) []string {
+	type attribute struct {
+		Key   string                     `json:"key"`
+		Value map[string]json.RawMessage `json:"value"`
+	}
+	var d struct {
+		Identifying    []attribute `json:"identifyingAttributes"`
+		NonIdentifying []attribute `json:"nonIdentifyingAttributes"`
+	}
+	all := []string{}
+	if json.Unmarshal([]byte(description), &d) != nil {
+		return all
+	}
+	for _, l := range append(d.Identifying, d.NonIdentifying...) {
+		for _, value := range l.Value {
+			text := string(value)
+			if plain, err := strconv.Unquote(text); err == nil {
+				text = plain
+			}
+			all = append(all, l.Key+"="+text)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// capabilityNames names the bits of OpAMP's AgentCapabilities.
+func capabilityNames(bits uint64) []string {
+	names := []string{}
+	for bit, text := range agentCapabilities {
+		if bits&(1<<bit) != 0 {
+			names = append(names, text)
+		}
+	}
+	return names
+}
+
+// agentCapabilities are the names of the bits, in their order (OpAMP specification, AgentToServer.capabilities).
+var agentCapabilities = []string{
+	"ReportsStatus", "AcceptsRemoteConfig", "ReportsEffectiveConfig", "AcceptsPackages", "ReportsPackageStatuses", "ReportsOwnTraces",
+	"ReportsOwnMetrics", "ReportsOwnLogs", "AcceptsOpAMPConnectionSettings", "AcceptsOtherConnectionSettings", "AcceptsRestartCommand",
+	"ReportsHealth", "ReportsRemoteConfig", "ReportsHeartbeat", "ReportsAvailableComponents", "ReportsConnectionSettingsStatus",
+}
