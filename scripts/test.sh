@@ -49,6 +49,9 @@ fuzz_targets() { # of the module in the working directory: import path and name
 	done
 }
 
+# The search through all states of the handover protocol says how many they are.
+explore() { go test -count=1 -v -run '^TestExplore$' ./plugin/handover/internal/explore | grep -o 'handover protocol: .*'; }
+
 step lint scripts/lint.sh
 step build make --no-print-directory build || finish
 step vault make --no-print-directory vault || finish
@@ -59,6 +62,7 @@ export AMPORA_E2E=1 AMPORA_BIN=$BIN
 for module in $(own_modules); do
 	gotest "$module" "tests of ${module/#./github.com/ampora/ampora}" $race -count=1 ./...
 done
+step "exploring handovers" explore
 for module in $(own_modules); do
 	targets=$(cd "$module" && fuzz_targets) || step "finding fuzz targets in $module" false
 	while read -r path name; do

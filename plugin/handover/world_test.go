@@ -121,6 +121,16 @@ func (s *side) onward(text string, target *side, change func(*handover.Token)) s
 	return handover.Join(s.sign(claims), append([]string{compact}, lineage...))
 }
 
+// issuerBelow is an intermediate CA.
+func issuerBelow(parent issuer) issuer {
+	key := keys["P-256"]()
+	template := &x509.Certificate{
+		SerialNumber: identity.RandomSerial(identity.KindIssuer).Big(), Subject: pkix.Name{CommonName: "middle"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(1000 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	return issuer{must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, template, parent.cert, key.Public(), parent.key)))), key}
+}
+
 func pemOf(cert *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 }

@@ -29,7 +29,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
+	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -84,6 +86,8 @@ func Parse(kind Kind, text string) (Secret, error) {
 	switch {
 	case text == "":
 		return Secret{}, apitype.Errorf(apitype.TokenMalformed, "it is empty")
+	case document(text) != "":
+		return Secret{}, apitype.Errorf(apitype.TokenMalformed, "this is %s, where a secret of kind %s belongs", document(text), kind)
 	case !strings.HasPrefix(text, string(kind)+"."):
 		return Secret{}, apitype.Errorf(apitype.TokenMalformed, "it does not begin with %s.", kind)
 	case len(text) != Length:
@@ -103,6 +107,34 @@ func Parse(kind Kind, text string) (Secret, error) {
 		return Secret{}, apitype.Errorf(apitype.TokenChecksum, "the checksum does not fit")
 	}
 	return s, nil
+}
+
+// maxHeader bounds what is looked at of a text that may be a signed document.
+const maxHeader = 4096
+
+// document names a signed document of package handover, by the type in its header, that somebody gives for a secret. It is ""
+// for everything else.
+func document(text string) string {
+	head, _, found := strings.Cut(text, ".")
+	if !found || len(head) > maxHeader || !strings.HasPrefix(head, "ey") {
+		return ""
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(head)
+	var header struct {
+		Type string `json:"typ"`
+	}
+	if err != nil || json.Unmarshal(raw, &header) != nil {
+		return ""
+	}
+	switch header.Type {
+	case "ampora-handover+jwt":
+		return "a handover token, which the peer it was made for takes at handover/redeem"
+	case "ampora-receipt+jwt":
+		return "a receipt, which is written to handover/receipt"
+	case "ampora-bundle+jwt":
+		return "a peer's bundle, which is written to peers/<name>"
+	}
+	return ""
 }
 
 // Kind is what the secret is for.
