@@ -22,14 +22,18 @@ type supervisor struct {
 	child *proc.Child
 }
 
-// supervisor starts one with the given 'server' section of its configuration, in YAML's JSON form.
-func (in *installation) supervisor(name string, server any) *supervisor {
+// supervisor starts one with the given 'server' section of its configuration, in YAML's JSON form, and further capabilities.
+func (in *installation) supervisor(name string, server any, capabilities ...string) *supervisor {
 	in.t.Helper()
 	dir := filepath.Join(in.dir, name)
 	must(in.t, os.MkdirAll(dir, 0o700))
+	can := map[string]any{}
+	for _, capability := range append(capabilities, "accepts_opamp_connection_settings") {
+		can[capability] = true
+	}
 	config, err := json.MarshalIndent(map[string]any{
 		"server":       server,
-		"capabilities": map[string]any{"accepts_opamp_connection_settings": true},
+		"capabilities": can,
 		"agent": map[string]any{
 			"executable":        in.program("otelcol"),
 			"bootstrap_timeout": "30s",
