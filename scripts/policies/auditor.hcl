@@ -10,6 +10,15 @@ path "ampora/edges" {
   capabilities = ["list", "read"]
 }
 
+# Whom agents move to and come from, and which keys are pinned for them. There is no secret in it.
+path "ampora/peers" {
+  capabilities = ["list", "read"]
+}
+
+path "ampora/peers/+" {
+  capabilities = ["read"]
+}
+
 # For one tenant, these in the place of the above:
 #
 # path "ampora/tenants/acme/audit/events" { capabilities = ["read"] }

@@ -52,6 +52,20 @@ path "ampora/pools/+/admin/issue" {
   capabilities = ["update"]
 }
 
+# A peer's newer bundle, which counts because a key has signed it that is pinned already; the edge only carries it.
+path "ampora/peers/+/bundle" {
+  capabilities = ["update"]
+}
+
+# Receipts between peers, signed likewise: what waits for the way, and what has come.
+path "ampora/handover/outbox" {
+  capabilities = ["read"]
+}
+
+path "ampora/handover/receipt" {
+  capabilities = ["update"]
+}
+
 # Its own Vault token, in case the role leaves the default policy out.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
@@ -71,6 +85,9 @@ path "auth/token/revoke-self" {
 # path "ampora/edge/certificate"                 { capabilities = ["update"] }
 # path "ampora/edge/crl"                         { capabilities = ["update"] }
 # path "ampora/edge/ocsp"                        { capabilities = ["update"] }
+# path "ampora/peers/+/bundle"                   { capabilities = ["update"] }
+# path "ampora/handover/outbox"                  { capabilities = ["read"] }
+# path "ampora/handover/receipt"                 { capabilities = ["update"] }
 # path "ampora/tenants/acme/edge/report"         { capabilities = ["update"] }
 # path "ampora/tenants/acme/edge/configurations" { capabilities = ["read"] }
 # path "ampora/tenants/acme/edge/configurations/+" { capabilities = ["read"] }

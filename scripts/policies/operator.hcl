@@ -1,4 +1,4 @@
-# An operator: issues and ends tokens, keeps pools, groups and configurations, looks after agents. Settings, certificate authorities and the
+# An operator: issues and ends tokens, keeps pools, groups, configurations and peers, looks after agents. Settings, certificate authorities and the
 # audit trail are others' work; give ampora-auditor as well to who should see the trail. config/after-restore is for who restores Vault itself:
 # an administrator.
 
@@ -70,6 +70,20 @@ path "ampora/configurations" {
 
 path "ampora/configurations/+" {
   capabilities = ["create", "read", "update", "delete"]
+}
+
+# Peers are the mount's: they let agents of other installations in. Who is not to decide that gets these without create, update and delete.
+path "ampora/peers" {
+  capabilities = ["list", "read"]
+}
+
+path "ampora/peers/+" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+# The same, with keys alone and on the word of a key that is pinned. Edges do it by themselves; without a route it is done by hand.
+path "ampora/peers/+/bundle" {
+  capabilities = ["update"]
 }
 
 path "ampora/edges" {

@@ -16,10 +16,16 @@ func TestMakingAndChangingAreTwoCapabilities(t *testing.T) {
 path "ampora/*" { capabilities = ["update"] }`)
 	type fields = map[string]any
 	odd := fields{"marker": "marker"}
+	issuer, err := v.Client().Logical().WriteWithContext(t.Context(), "ampora/ca/root", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer := fields{"peer_id": "eu", "trust_domain": "eu.example", "endpoint": "wss://eu.example/v1/opamp", "ca_bundle": issuer.Data["certificate"]}
 	for path, body := range map[string]struct{ good, bad fields }{
 		"groups/web":                       {fields{}, fields{"description": odd}},
 		"configurations/base":              {fields{"body": "one"}, fields{"body": odd}},
 		"pools/ci":                         {fields{}, fields{"max_outstanding": "marker"}},
+		"peers/eu":                         {peer, fields{"allowed_groups": odd}},
 		"tenants/acme/groups/web":          {fields{"description": "one"}, fields{"configuration": odd}},
 		"tenants/acme/configurations/base": {fields{"body": "one"}, fields{"content_type": odd}},
 		"tenants/acme/pools/ci":            {fields{"leaf_ttl": "1h"}, fields{"leaf_ttl": "marker"}},

@@ -23,7 +23,7 @@ func may() map[string][]string {
 		policies.Edge: {
 			"read edge/sync", "write edge/report", "write edge/certificate", "write edge/crl", "write edge/ocsp",
 			"write redeem", "write redeem/check", "write agents/+/renew", "write pools/+/admin/issue",
-			"read edge/configurations", "read edge/configurations/+",
+			"read edge/configurations", "read edge/configurations/+", "write peers/+/bundle",
 		},
 		policies.TokenIssuer: {"write tokens/issue"},
 		policies.Operator: {
@@ -34,15 +34,16 @@ func may() map[string][]string {
 			"read groups", "list groups", "read groups/+", "write groups/+", "delete groups/+",
 			"read configurations", "list configurations", "read configurations/+", "write configurations/+", "delete configurations/+",
 			"read agents/summary", "read edges", "list edges", "read config", "list ca/issuers", "write edge/crl",
+			"read peers", "list peers", "read peers/+", "write peers/+", "delete peers/+", "write peers/+/bundle",
 		},
-		policies.Auditor: {"read audit/events", "read edges", "list edges"},
+		policies.Auditor: {"read audit/events", "read edges", "list edges", "read peers", "list peers", "read peers/+"},
 	}
 }
 
 // anyone needs no policy for these.
 func anyone() []string {
 	return []string{
-		"read ca/bundle", "read ca/bundle/pem", "read crl", "read crl/pem", "read issuer/+/crl", "read issuer/+/crl/pem", "read ocsp/+",
+		"read ca/bundle", "read ca/bundle/pem", "read federation/bundle", "read crl", "read crl/pem", "read issuer/+/crl", "read issuer/+/crl/pem", "read ocsp/+",
 	}
 }
 
@@ -53,7 +54,10 @@ func tenantMay() map[string][]string {
 		for _, what := range all {
 			op, path, _ := strings.Cut(what, " ")
 			switch path {
-			case "edge/sync", "edge/certificate", "edge/crl", "edge/ocsp", "config", "ca/issuers":
+			case "edge/sync", "edge/certificate", "edge/crl", "edge/ocsp", "config", "ca/issuers", "peers/+/bundle", "peers", "peers/+":
+				if mountsOwn(role, path) {
+					continue
+				}
 				tenant[role] = append(tenant[role], what)
 			default:
 				tenant[role] = append(tenant[role], op+" tenants/+/"+path)
@@ -61,6 +65,11 @@ func tenantMay() map[string][]string {
 		}
 	}
 	return tenant
+}
+
+// mountsOwn reports whether a role has the path only where it is not confined to a tenant: peers let agents into every tenant.
+func mountsOwn(role, path string) bool {
+	return role != policies.Edge && strings.HasPrefix(path, "peers")
 }
 
 func TestEachPolicyMayWhatItSaysAndNothingElse(t *testing.T) {

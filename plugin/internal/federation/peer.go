@@ -71,18 +71,15 @@ type Peer struct {
 	tenants, groups, configurations []string
 }
 
-// peer reads the row's certificates.
+// peer is the row with its certificates. Where they cannot be read it is what there is, with the error.
 func (r *row) peer() (*Peer, error) {
 	certs, err := ca.ParseBundle(r.CABundle)
-	if err != nil {
-		return nil, err
-	}
 	return &Peer{
 		Name: r.Name, PeerID: r.PeerID, TrustDomain: r.TrustDomain, Endpoint: r.Endpoint, EndpointCABundle: r.EndpointCABundle,
 		FederationURL: r.FederationURL, CABundle: r.CABundle, Pinned: certs, Suspended: r.Suspended,
 		BundleSequence: r.Pinned, AcknowledgedSequence: r.Known, told: r.Told, pinnedAt: r.PinnedAt,
 		tenants: r.Tenants, groups: r.Groups, configurations: r.Configurations,
-	}, nil
+	}, err
 }
 
 // at is the peer as it is at that time: without certificates that have expired.

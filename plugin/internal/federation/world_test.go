@@ -38,6 +38,9 @@ type side struct {
 	clock   *time.Duration // how far it is ahead
 	gone    []string       // what PeerGone was called with
 	refuse  error          // what it answers
+
+	first uint64 // sequence of the bundle of it that the other side has pinned
+	third *side
 }
 
 // process is a process of an installation whose clock is shared with others of the test.

@@ -52,14 +52,15 @@ func (p *Peers) gone(ctx context.Context, peer, why string) error {
 	if p.PeerGone == nil {
 		return nil
 	}
-	is, err := p.Get(ctx, peer)
+	r, err := p.rows.Read(ctx, "", peer)
 	if apitype.CodeOf(err) == apitype.PeerUnknown {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return p.PeerGone(ctx, is, why)
+	is, _ := r.peer() // also one whose row is damaged must be able to go
+	return p.PeerGone(ctx, is.at(p.Now()), why)
 }
 
 // apply changes the fields that are set and answers what the event tells of it.

@@ -33,7 +33,9 @@ func AuditRequestKeys() []string {
 		// Settings, all an administrator's.
 		"peer_id", "trust_domain", "endpoint", "federation_url", "token_ttl", "token_min_ttl", "token_max_ttl", "leaf_ttl",
 		"leaf_max_ttl", "tenancy", "key_origin", "retry_window", "crl_distribution_points", "ocsp_servers", "heartbeat_interval",
-		"edge_allowed_domains", "audit_retention", "agent_retention", "renew_proof", "crl_expiry",
+		"edge_allowed_domains", "audit_retention", "agent_retention", "renew_proof", "crl_expiry", "handover_ttl", "handover_max_ttl",
+		// Peers: whom an operator lets in, and how far.
+		"suspended", "allowed_tenants", "allowed_groups", "allowed_configurations",
 		// Issuers.
 		"common_name", "key_type", "key_bits", "state",
 	}
@@ -51,5 +53,7 @@ func AuditResponseKeys() []string {
 		"revocation_reason", "revocation_time", "private_key_type", "configuration",
 		// Issuers and the feed.
 		"issuer_id", "common_name", "revision",
+		// Which bundle of a peer is pinned, and which of ours it has.
+		"bundle_sequence", "acknowledged_sequence", "suspended",
 	}
 }
