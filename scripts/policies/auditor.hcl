@@ -19,7 +19,18 @@ path "ampora/peers/+" {
   capabilities = ["read"]
 }
 
+# How far each handover is. A receipt in it is for the peer that it names, and whoever carries it does what an edge does.
+path "ampora/handovers" {
+  capabilities = ["list", "read"]
+}
+
+path "ampora/handovers/+" {
+  capabilities = ["read"]
+}
+
 # For one tenant, these in the place of the above:
 #
 # path "ampora/tenants/acme/audit/events" { capabilities = ["read"] }
 # path "ampora/tenants/acme/edges"        { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/handovers"    { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/handovers/+"  { capabilities = ["read"] }

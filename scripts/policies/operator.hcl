@@ -86,6 +86,36 @@ path "ampora/peers/+/bundle" {
   capabilities = ["update"]
 }
 
+# Agents move to peers and come from them.
+path "ampora/agents/+/handover" {
+  capabilities = ["update"]
+}
+
+path "ampora/handover/inspect" {
+  capabilities = ["update"]
+}
+
+path "ampora/handover/redeem" {
+  capabilities = ["update"]
+}
+
+path "ampora/handovers" {
+  capabilities = ["list", "read"]
+}
+
+path "ampora/handovers/+" {
+  capabilities = ["read", "update", "delete"]
+}
+
+# Edges carry receipts by themselves; where there is no route between two installations, people do.
+path "ampora/handover/outbox" {
+  capabilities = ["read"]
+}
+
+path "ampora/handover/receipt" {
+  capabilities = ["update"]
+}
+
 path "ampora/edges" {
   capabilities = ["list", "read"]
 }
@@ -123,6 +153,12 @@ path "ampora/edge/crl" {
 # path "ampora/tenants/acme/groups/+"              { capabilities = ["create", "read", "update", "delete"] }
 # path "ampora/tenants/acme/configurations"        { capabilities = ["list", "read"] }
 # path "ampora/tenants/acme/configurations/+"      { capabilities = ["create", "read", "update", "delete"] }
+# path "ampora/tenants/acme/agents/+/handover"     { capabilities = ["update"] }
+# path "ampora/tenants/acme/handover/inspect"      { capabilities = ["update"] }
+# path "ampora/tenants/acme/handover/redeem"       { capabilities = ["update"] }
+# path "ampora/tenants/acme/handovers"             { capabilities = ["list", "read"] }
+# path "ampora/tenants/acme/handovers/+"           { capabilities = ["read", "update", "delete"] }
+# path "ampora/handover/receipt"                   { capabilities = ["update"] }
 # path "ampora/tenants/acme/edges"                 { capabilities = ["list", "read"] }
 # path "ampora/config"                             { capabilities = ["read"] }
 # path "ampora/ca/issuers"                         { capabilities = ["list"] }

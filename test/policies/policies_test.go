@@ -24,6 +24,7 @@ func may() map[string][]string {
 			"read edge/sync", "write edge/report", "write edge/certificate", "write edge/crl", "write edge/ocsp",
 			"write redeem", "write redeem/check", "write agents/+/renew", "write pools/+/admin/issue",
 			"read edge/configurations", "read edge/configurations/+", "write peers/+/bundle",
+			"read handover/outbox", "write handover/receipt",
 		},
 		policies.TokenIssuer: {"write tokens/issue"},
 		policies.Operator: {
@@ -35,8 +36,13 @@ func may() map[string][]string {
 			"read configurations", "list configurations", "read configurations/+", "write configurations/+", "delete configurations/+",
 			"read agents/summary", "read edges", "list edges", "read config", "list ca/issuers", "write edge/crl",
 			"read peers", "list peers", "read peers/+", "write peers/+", "delete peers/+", "write peers/+/bundle",
+			"write agents/+/handover", "write handover/inspect", "write handover/redeem", "read handovers", "list handovers",
+			"read handovers/+", "write handovers/+", "delete handovers/+", "read handover/outbox", "write handover/receipt",
 		},
-		policies.Auditor: {"read audit/events", "read edges", "list edges", "read peers", "list peers", "read peers/+"},
+		policies.Auditor: {
+			"read audit/events", "read edges", "list edges", "read peers", "list peers", "read peers/+",
+			"read handovers", "list handovers", "read handovers/+",
+		},
 	}
 }
 
@@ -54,7 +60,8 @@ func tenantMay() map[string][]string {
 		for _, what := range all {
 			op, path, _ := strings.Cut(what, " ")
 			switch path {
-			case "edge/sync", "edge/certificate", "edge/crl", "edge/ocsp", "config", "ca/issuers", "peers/+/bundle", "peers", "peers/+":
+			case "edge/sync", "edge/certificate", "edge/crl", "edge/ocsp", "config", "ca/issuers",
+				"peers/+/bundle", "peers", "peers/+", "handover/outbox", "handover/receipt":
 				if mountsOwn(role, path) {
 					continue
 				}
@@ -67,9 +74,10 @@ func tenantMay() map[string][]string {
 	return tenant
 }
 
-// mountsOwn reports whether a role has the path only where it is not confined to a tenant: peers let agents into every tenant.
+// mountsOwn reports whether a role has the path only where it is not confined to a tenant: peers let agents into every tenant,
+// and the outbox has the receipts of all of them.
 func mountsOwn(role, path string) bool {
-	return role != policies.Edge && strings.HasPrefix(path, "peers")
+	return role != policies.Edge && (strings.HasPrefix(path, "peers") || path == "handover/outbox")
 }
 
 func TestEachPolicyMayWhatItSaysAndNothingElse(t *testing.T) {
