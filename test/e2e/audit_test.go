@@ -18,7 +18,7 @@ func TestEventsAndAuditDeviceTellTheSameStory(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := in.agent(e.endpoint("wss"), redeemed.Token, filepath.Join(in.dir, "agent"), "--exit-enrolled")
-	kept := a.awaitEnrolled()
+	kept := a.AwaitEnrolled()
 	in.wantEnrolled(redeemed)
 	must(t, in.engine.DeleteAgent(in.ctx(), kept.AgentID))
 

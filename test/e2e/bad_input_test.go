@@ -69,11 +69,11 @@ func TestBadInputIsRefusedByNameAndCostsNothing(t *testing.T) {
 
 	// An agent that cannot take a certificate is told which switch to turn, on a WebSocket too.
 	incapableAgent := in.agent(e.endpoint("wss"), in.token().Token, filepath.Join(in.dir, "incapable"), "--no-settings")
-	refused := incapableAgent.await("a refusal", 20e9, 0, func(e agentEvent) bool { return e.Event == "server_error" })
+	refused := incapableAgent.Await("a refusal", 20e9, 0, func(e agentEvent) bool { return e.Event == "server_error" })
 	if !strings.Contains(refused.Error, "accepts_opamp_connection_settings") {
 		t.Errorf("it was told %q", refused.Error)
 	}
-	incapableAgent.stop()
+	incapableAgent.Stop()
 
 	if n := len(in.agents()); n != 0 {
 		t.Errorf("bad input has made %d agents", n)

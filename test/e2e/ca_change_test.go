@@ -58,7 +58,7 @@ func TestAChangeOfTheCAStrandsNobody(t *testing.T) {
 		start(scheme, rows[scheme].Token)
 	}
 	for _, scheme := range schemes {
-		agents[scheme].awaitEnrolled()
+		agents[scheme].AwaitEnrolled()
 	}
 	stock := in.token()
 	in.supervisor("supervisor", bootstrapServer(e.endpoint("wss"), stock.Token, in.ca))
@@ -70,12 +70,12 @@ func TestAChangeOfTheCAStrandsNobody(t *testing.T) {
 	restart := func() {
 		t.Helper()
 		for _, scheme := range schemes {
-			skip[scheme] = len(agents[scheme].all())
+			skip[scheme] = len(agents[scheme].All())
 		}
 		e.kill()
 		e.start()
 		for _, scheme := range schemes {
-			agents[scheme].awaitBack(skip[scheme])
+			agents[scheme].AwaitBack(skip[scheme])
 		}
 	}
 	retire := func(id string, force bool) error {
@@ -108,13 +108,13 @@ func TestAChangeOfTheCAStrandsNobody(t *testing.T) {
 	_, err = in.engine.RevokeAgent(in.ctx(), in.agentOf(stock).AgentID, apitype.RevokeRequest{})
 	must(t, err)
 	for _, scheme := range schemes { // they renew, which else comes by itself
-		agents[scheme].stop()
+		agents[scheme].Stop()
 		start(scheme, "", "--renew-every", "3s")
 	}
 	eventually(t, "both live on the new CA alone", 2*time.Minute, func() bool {
 		for _, scheme := range schemes {
 			row := in.agentOf(rows[scheme])
-			kept := agents[scheme].saved()
+			kept := agents[scheme].Saved()
 			if row.NextSerialNumber != "" || !signed(t, row.Certificate, second.Certificate) || len(kept) == 0 || row.SerialNumber != kept[len(kept)-1] {
 				return false
 			}
@@ -122,7 +122,7 @@ func TestAChangeOfTheCAStrandsNobody(t *testing.T) {
 		return true
 	})
 	for _, scheme := range schemes {
-		agents[scheme].stop()
+		agents[scheme].Stop()
 		start(scheme, "")
 	}
 	eventually(t, "the old CA can be retired", time.Minute, func() bool { return retire(first.IssuerID, false) == nil })
@@ -134,7 +134,7 @@ func TestAChangeOfTheCAStrandsNobody(t *testing.T) {
 		if actions := in.actions(row.AgentID); slices.Contains(actions, apitype.ActionCertificateSuspected) || row.State != apitype.AgentStateActive {
 			t.Errorf("%s: %v", scheme, actions)
 		}
-		for _, event := range agents[scheme].all() {
+		for _, event := range agents[scheme].All() {
 			if event.Event == "started" && event.By == "token" {
 				t.Errorf("%s went back to its token", scheme)
 			}

@@ -19,8 +19,8 @@ func TestEndedAgentsAreOutAtOnceAndStayOut(t *testing.T) {
 	in := install(t)
 	one, two := in.edge("one"), in.edge("two")
 	bystander := in.agent(one.endpoint("wss"), in.token().Token, filepath.Join(in.dir, "bystander"))
-	bystander.awaitEnrolled()
-	unharmed := len(bystander.all())
+	bystander.AwaitEnrolled()
+	unharmed := len(bystander.All())
 
 	for _, c := range []struct {
 		name, scheme string
@@ -38,24 +38,24 @@ func TestEndedAgentsAreOutAtOnceAndStayOut(t *testing.T) {
 			in := in.within(t)
 			issued := in.token()
 			a := in.agent(c.edge.endpoint(c.scheme), issued.Token, filepath.Join(in.dir, c.name))
-			kept := a.awaitEnrolled()
+			kept := a.AwaitEnrolled()
 			in.wantSeen(kept.AgentID, c.edge.name)
-			before := len(a.all())
+			before := len(a.All())
 			ended := time.Now()
 			must(t, c.end(kept.AgentID))
-			closed := a.await("a close frame with the reason", atOnce, before, func(e agentEvent) bool {
+			closed := a.Await("a close frame with the reason", atOnce, before, func(e agentEvent) bool {
 				return e.Event == "log" && strings.Contains(e.Error, "close 1008") && strings.Contains(e.Error, string(apitype.CertificateRevoked))
 			})
 			t.Logf("closed %v after the call", closed.Time.Sub(ended).Round(time.Millisecond))
-			a.await("a refusal of the next connection", 10*time.Second, before, func(e agentEvent) bool { return e.Event == "connect_failed" })
-			a.stop()
-			for _, e := range a.all()[before:] {
+			a.Await("a refusal of the next connection", 10*time.Second, before, func(e agentEvent) bool { return e.Event == "connect_failed" })
+			a.Stop()
+			for _, e := range a.All()[before:] {
 				if e.Event == "connected" {
 					t.Error("the agent was let in again")
 				}
 			}
 
-			pair := a.pair()
+			pair := a.Pair()
 			for _, e := range []*edge{c.edge, c.other} {
 				if r := e.mustPost(t, "", pair, message(nil)); r.status != http.StatusForbidden || r.code != apitype.CertificateRevoked {
 					t.Errorf("edge %s answers the certificate with %d %s", e.name, r.status, r.code)
@@ -90,7 +90,7 @@ func TestEndedAgentsAreOutAtOnceAndStayOut(t *testing.T) {
 	if _, state := two.ready(); state.Snapshot.Revoked != 2 {
 		t.Errorf("a new edge knows of %d revocations, want 2", state.Snapshot.Revoked)
 	}
-	if events := bystander.all(); len(events) != unharmed {
+	if events := bystander.All(); len(events) != unharmed {
 		t.Errorf("another agent noticed something: %s", asJSON(events[unharmed:]))
 	}
 }

@@ -90,9 +90,9 @@ func TestAgentOnOpampGoEnrolsAndComesBack(t *testing.T) {
 			issued := in.token()
 			state := filepath.Join(t.TempDir(), "state")
 			a := in.agent(e.endpoint(c.scheme), issued.Token, state, c.arguments...)
-			kept := a.awaitEnrolled()
-			offer := a.await("an offer", time.Second, 0, func(e agentEvent) bool { return e.Event == "offer" })
-			id := a.identity()
+			kept := a.AwaitEnrolled()
+			offer := a.Await("an offer", time.Second, 0, func(e agentEvent) bool { return e.Event == "offer" })
+			id := a.Identity()
 			if c.origin == "server" {
 				in.secrets.addKey(id.Key)
 			}
@@ -110,15 +110,15 @@ func TestAgentOnOpampGoEnrolsAndComesBack(t *testing.T) {
 			in.wantSeen(row.AgentID, "one")
 
 			// A restart: no token any more.
-			a.stop()
+			a.Stop()
 			again := in.agent(e.endpoint(c.scheme), "", state)
-			if back := again.awaitBack(0); back.Serial != kept.Serial {
+			if back := again.AwaitBack(0); back.Serial != kept.Serial {
 				t.Errorf("the agent came back as %s", asJSON(back))
 			}
 			if n := len(in.agents()); n == 0 || in.agentOf(issued).SerialNumber != kept.Serial {
 				t.Errorf("after the restart there are %d agents", n)
 			}
-			again.stop()
+			again.Stop()
 		})
 	}
 }

@@ -58,8 +58,8 @@ func TestEdgeWithACertificateOfAnUnrelatedCA(t *testing.T) {
 
 	ours := in.token()
 	a := in.agent(e.endpoint("wss"), ours.Token, filepath.Join(in.dir, "state"))
-	kept := a.awaitEnrolled()
-	if got := a.identity().CA; strings.TrimSpace(got) != strings.TrimSpace(in.read(ca)) {
+	kept := a.AwaitEnrolled()
+	if got := a.Identity().CA; strings.TrimSpace(got) != strings.TrimSpace(in.read(ca)) {
 		t.Errorf("the offer carries another CA:\n%s", got)
 	}
 	in.wantEnrolled(ours)
@@ -77,11 +77,11 @@ func TestEdgeWithACertificateOfAnUnrelatedCA(t *testing.T) {
 	in.wantSeen(in.wantEnrolled(theirs).AgentID, "one")
 
 	// All come back over it by themselves.
-	before := len(a.all())
+	before := len(a.All())
 	e.kill()
 	e.start()
 	e.awaitReady()
-	if back := a.awaitBack(before); back.Serial != kept.Serial {
+	if back := a.AwaitBack(before); back.Serial != kept.Serial {
 		t.Errorf("the agent came back as %s", asJSON(back))
 	}
 	eventually(t, "agent and supervisor are back", time.Minute, func() bool { _, state := e.ready(); return state.Sessions == 2 })

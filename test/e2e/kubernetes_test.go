@@ -46,7 +46,7 @@ func TestEdgeInKubernetes(t *testing.T) {
 		t.Error("the edge was let in without a review of its token")
 	}
 	issued := in.token()
-	kept := in.agent(e.endpoint("wss"), issued.Token, filepath.Join(in.dir, "agent")).awaitEnrolled()
+	kept := in.agent(e.endpoint("wss"), issued.Token, filepath.Join(in.dir, "agent")).AwaitEnrolled()
 	in.wantEnrolled(issued)
 	in.wantSeen(kept.AgentID, "one")
 }

@@ -56,7 +56,7 @@ func TestPluginDiesBetweenCommitAndAnswer(t *testing.T) {
 		hit := in.unanswered("ampora/redeem") > 0
 		must(t, in.vault.KillPlugin(pluginName))
 
-		kept := a.awaitEnrolled()
+		kept := a.AwaitEnrolled()
 		in.awaitPlugin()
 		row := in.wantEnrolled(issued)
 		if row.SerialNumber != kept.Serial {
@@ -65,7 +65,7 @@ func TestPluginDiesBetweenCommitAndAnswer(t *testing.T) {
 		if hit {
 			hits++
 		}
-		a.stop()
+		a.Stop()
 	}
 	t.Logf("killed %d times between commit and answer", hits)
 	if hits < wanted {
@@ -170,7 +170,7 @@ func TestPluginDiesAllTheTimeUnderEnrolments(t *testing.T) {
 		enrolling.Go(func() {
 			defer func() { <-places }()
 			select {
-			case <-a.child.Exited():
+			case <-a.Child.Exited():
 			case <-ctx.Done():
 			}
 		})
@@ -185,12 +185,12 @@ func TestPluginDiesAllTheTimeUnderEnrolments(t *testing.T) {
 	in.awaitPlugin()
 
 	for i, a := range agents {
-		if a.child.Running() {
-			t.Errorf("agent %d has not enrolled:\n%s", i, a.story())
+		if a.Child.Running() {
+			t.Errorf("agent %d has not enrolled:\n%s", i, a.Story())
 			continue
 		}
 		row := in.wantEnrolled(tokens[i])
-		if kept := a.awaitEnrolled(); row.AgentID != kept.AgentID || row.SerialNumber != kept.Serial {
+		if kept := a.AwaitEnrolled(); row.AgentID != kept.AgentID || row.SerialNumber != kept.Serial {
 			t.Errorf("agent %d keeps %s, its row is %s", i, asJSON(kept), asJSON(row))
 		}
 	}

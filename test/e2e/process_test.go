@@ -2,19 +2,18 @@ package e2e
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ampora/ampora/edge/admin"
+	"github.com/ampora/ampora/test/fleet"
 	"github.com/ampora/ampora/test/proc"
 )
 
@@ -121,137 +120,15 @@ func (e *edge) awaitReady() {
 // endpoint is where agents connect: wss for WebSocket, https for plain HTTP.
 func (e *edge) endpoint(scheme string) string { return scheme + "://" + e.addr + "/v1/opamp" }
 
-// testAgent is a process of test/agent.
-type testAgent struct {
-	t     *testing.T
-	in    *installation
-	state string // directory
-	child *proc.Child
-
-	mu     sync.Mutex
-	events []agentEvent
-}
-
-// agentEvent is a line of its output, see test/agent/testagent.
-type agentEvent struct {
-	Time        time.Time `json:"time"`
-	Event       string    `json:"event"`
-	By          string    `json:"by"`
-	AgentID     string    `json:"agent_id"`
-	Serial      string    `json:"serial"`
-	InstanceUID string    `json:"instance_uid"`
-	Endpoint    string    `json:"endpoint"`
-	ServerKey   bool      `json:"server_key"`
-	Heartbeat   uint64    `json:"heartbeat"`
-	Error       string    `json:"error"`
-}
+type (
+	testAgent  = fleet.TestAgent
+	agentEvent = fleet.AgentEvent
+)
 
 // agent starts an agent on opamp-go's client with a token (empty for one that has an identity in state).
 func (in *installation) agent(endpoint, token, state string, arguments ...string) *testAgent {
 	in.t.Helper()
-	a := &testAgent{t: in.t, in: in, state: state}
-	cmd := exec.Command(in.program("testagent"), append([]string{"--endpoint", endpoint, "--state", state, "--ca-file", in.ca}, arguments...)...)
-	cmd.Env = append(environment(), "AMPORA_TOKEN="+token)
-	cmd.Stderr = os.Stderr
-	out := &lines{take: func(line []byte) {
-		var e agentEvent
-		if err := json.Unmarshal(line, &e); err != nil {
-			e = agentEvent{Event: "unreadable", Error: string(line)}
-		}
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.events = append(a.events, e)
-	}}
-	cmd.Stdout = out
-	var err error
-	a.child, err = proc.Start(cmd)
-	must(in.t, err)
-	in.t.Cleanup(func() {
-		a.stop()
-		if in.t.Failed() {
-			in.t.Logf("agent in %s:\n%s", filepath.Base(state), a.story())
-		}
-	})
-	return a
-}
-
-// stop ends the agent.
-func (a *testAgent) stop() { a.child.End(syscall.SIGTERM, 10*time.Second) }
-
-// all is what has happened so far.
-func (a *testAgent) all() []agentEvent {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return append([]agentEvent(nil), a.events...)
-}
-
-func (a *testAgent) story() string {
-	var b strings.Builder
-	for _, e := range a.all() {
-		b.WriteString(asJSON(e) + "\n")
-	}
-	return b.String()
-}
-
-// await waits for an event that fits, among those after the first skip ones.
-func (a *testAgent) await(what string, within time.Duration, skip int, fits func(agentEvent) bool) agentEvent {
-	a.t.Helper()
-	var found agentEvent
-	eventually(a.t, what, within, func() bool {
-		all := a.all()
-		for _, e := range all[min(skip, len(all)):] {
-			if fits(e) {
-				found = e
-				return true
-			}
-		}
-		return false
-	})
-	return found
-}
-
-// awaitEnrolled waits until the agent has verified and kept its identity.
-func (a *testAgent) awaitEnrolled() agentEvent {
-	a.t.Helper()
-	return a.await("the agent has an identity and is connected with it", 60*time.Second, 0, func(e agentEvent) bool { return e.Event == "saved" })
-}
-
-// awaitBack waits until the agent, after the first skip events, is connected by certificate.
-func (a *testAgent) awaitBack(skip int) agentEvent {
-	a.t.Helper()
-	return a.await("the agent is back by certificate", 60*time.Second, skip, func(e agentEvent) bool {
-		return e.Event == "connected" && e.By == "certificate"
-	})
-}
-
-// identity is what the agent keeps.
-func (a *testAgent) identity() (id struct {
-	InstanceUID, Endpoint, CA, Certificate, Key string
-}) {
-	a.t.Helper()
-	var raw map[string]any
-	must(a.t, json.Unmarshal([]byte(a.in.read(filepath.Join(a.state, "identity.json"))), &raw))
-	text := func(name string) string { s, _ := raw[name].(string); return s }
-	id.InstanceUID, id.Endpoint, id.CA, id.Certificate, id.Key = text("instance_uid"), text("endpoint"), text("ca"), text("certificate"), text("key")
-	return id
-}
-
-// lines cuts what is written into lines.
-type lines struct {
-	rest []byte
-	take func([]byte)
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.rest = append(l.rest, p...)
-	for {
-		line, rest, found := bytes.Cut(l.rest, []byte("\n"))
-		if !found {
-			return len(p), nil
-		}
-		l.take(line)
-		l.rest = append([]byte(nil), rest...)
-	}
+	return fleet.StartTestAgent(in.t, endpoint, token, in.ca, state, arguments...)
 }
 
 // tail is the end of a file.

@@ -24,16 +24,6 @@ func (in *installation) renewals(agentID string) int {
 	return len(replaced)
 }
 
-// saved are the identities that the agent has kept so far, by serial.
-func (a *testAgent) saved() (serials []string) {
-	for _, e := range a.all() {
-		if e.Event == "saved" {
-			serials = append(serials, e.Serial)
-		}
-	}
-	return serials
-}
-
 // TestLeavesAreRenewedForAsLongAsTheAgentIsThere lets months pass in two minutes: agents that made their own key, on both
 // transports, and a stock supervisor whose keys Vault makes.
 func TestLeavesAreRenewedForAsLongAsTheAgentIsThere(t *testing.T) {
@@ -57,11 +47,11 @@ func TestLeavesAreRenewedForAsLongAsTheAgentIsThere(t *testing.T) {
 	}
 	for scheme, a := range agents {
 		eventually(t, scheme+" lives on its newest certificate", time.Minute, func() bool {
-			kept := a.saved()
+			kept := a.Saved()
 			row := in.agentOf(tokens[scheme])
 			return len(kept) > times && row.SerialNumber == kept[len(kept)-1] && row.NextSerialNumber == ""
 		})
-		for _, event := range a.all() {
+		for _, event := range a.All() {
 			if event.Event == "offer" && event.ServerKey || event.Event == "rejected" || event.Event == "server_error" {
 				t.Errorf("%s: %s", scheme, asJSON(event))
 			}
@@ -93,8 +83,8 @@ func TestAnAgentRenewsByItself(t *testing.T) {
 	issued := in.token()
 	state := filepath.Join(in.dir, "unproven")
 	a := in.agent(one.endpoint("wss"), issued.Token, state, "--renew-every", "2s", "--no-proof")
-	a.awaitEnrolled()
-	a.await("the refusal", time.Minute, 0, func(e agentEvent) bool {
+	a.AwaitEnrolled()
+	a.Await("the refusal", time.Minute, 0, func(e agentEvent) bool {
 		return e.Event == "server_error" && e.By == "certificate" && strings.HasPrefix(e.Error, string(apitype.RenewalProofMissing)+": ")
 	})
 	row := in.agentOf(issued)
@@ -104,30 +94,30 @@ func TestAnAgentRenewsByItself(t *testing.T) {
 	if _, state := one.ready(); state.Sessions != 1 {
 		t.Errorf("the edge has %d sessions, want one", state.Sessions)
 	}
-	a.stop()
+	a.Stop()
 
 	issued = in.token()
 	state = filepath.Join(in.dir, "proven")
 	a = in.agent(one.endpoint("wss"), issued.Token, state)
-	first := a.awaitEnrolled()
+	first := a.AwaitEnrolled()
 	in.wantSeen(in.agentOf(issued).AgentID, "one")
-	a.stop()
+	a.Stop()
 	copied := in.read(filepath.Join(state, "identity.json"))
-	key := a.identity().Key
+	key := a.Identity().Key
 	in.secrets.addKey(key)
 
 	a = in.agent(one.endpoint("wss"), "", state, "--renew-every", "5s")
 	eventually(t, "it has renewed three times, and the row knows", 2*time.Minute, func() bool {
-		kept := a.saved()
+		kept := a.Saved()
 		row = in.agentOf(issued)
 		return len(kept) >= 3 && row.SerialNumber == kept[len(kept)-1]
 	})
-	a.stop()
-	in.secrets.addKey(a.identity().Key)
-	if a.identity().Key == key {
+	a.Stop()
+	in.secrets.addKey(a.Identity().Key)
+	if a.Identity().Key == key {
 		t.Error("the key is still the first one")
 	}
-	if kept := a.saved(); row.KeyOrigin != "csr" || row.AgentID != first.AgentID || slices.Contains(kept, first.Serial) {
+	if kept := a.Saved(); row.KeyOrigin != "csr" || row.AgentID != first.AgentID || slices.Contains(kept, first.Serial) {
 		t.Errorf("after %v the row is %s", kept, asJSON(row))
 	}
 
@@ -153,6 +143,6 @@ func TestAnAgentRenewsByItself(t *testing.T) {
 		t.Errorf("%d events of a suspected copy", n)
 	}
 	back := in.agent(one.endpoint("wss"), "", state) // the agent itself does not notice
-	back.awaitBack(0)
+	back.AwaitBack(0)
 	in.wantSeen(row.AgentID, "one")
 }

@@ -105,21 +105,21 @@ func TestTheRestoreDrill(t *testing.T) {
 	batch := in.issuance("ci", 3)
 	spent, revoked, waiting := in.token(), in.token(), in.token()
 	known := in.agent(e.endpoint("wss"), in.token().Token, filepath.Join(in.dir, "known"))
-	kept := known.awaitEnrolled()
+	kept := known.AwaitEnrolled()
 	forgotten := in.agent(e.endpoint("wss"), in.token().Token, filepath.Join(in.dir, "forgotten"))
-	lives := forgotten.awaitEnrolled()
+	lives := forgotten.AwaitEnrolled()
 	in.wantSeen(kept.AgentID, "one")
 	in.wantSeen(lives.AgentID, "one")
-	forgotten.stop()
+	forgotten.Stop()
 	backup := snapshot(t, in.vault)
 
 	// What happens afterwards, and is lost.
 	newcomer := in.agent(e.endpoint("wss"), spent.Token, filepath.Join(in.dir, "newcomer"))
-	lost := newcomer.awaitEnrolled()
+	lost := newcomer.AwaitEnrolled()
 	in.wantSeen(lost.AgentID, "one")
 	pooled := in.agent(e.endpoint("wss"), batch[0], filepath.Join(in.dir, "pooled"))
-	pooled.awaitEnrolled()
-	pooled.stop()
+	pooled.AwaitEnrolled()
+	pooled.Stop()
 	_, err := in.engine.RevokeToken(in.ctx(), revoked.TokenID, apitype.RevokeRequest{Reason: "lost"})
 	must(t, err)
 	_, err = in.engine.RevokeAgent(in.ctx(), lives.AgentID, apitype.RevokeRequest{Reason: "keyCompromise"})
@@ -193,32 +193,32 @@ func TestTheRestoreDrill(t *testing.T) {
 
 	// The edge has gone on by itself, and what it lets in now is what the backup knows.
 	e.awaitReady()
-	before := len(known.all())
-	known.stop()
-	again := in.agent(e.endpoint("wss"), "", known.state)
-	if back := again.awaitBack(0); back.Serial != kept.Serial {
+	before := len(known.All())
+	known.Stop()
+	again := in.agent(e.endpoint("wss"), "", known.State)
+	if back := again.AwaitBack(0); back.Serial != kept.Serial {
 		t.Errorf("the agent of the backup came back as %s", asJSON(back))
 	}
-	for _, event := range known.all()[:before] {
+	for _, event := range known.All()[:before] {
 		if event.Event == "connect_failed" || event.Event == "log" && strings.Contains(event.Error, "close 1008") {
 			t.Errorf("the live session of the agent that the backup has: %s", asJSON(event))
 		}
 	}
-	newcomer.await("the live session of an agent that the backup does not know is closed", 90*time.Second, 0, func(e agentEvent) bool {
+	newcomer.Await("the live session of an agent that the backup does not know is closed", 90*time.Second, 0, func(e agentEvent) bool {
 		return e.Event == "log" && strings.Contains(e.Error, "close 1008") && strings.Contains(e.Error, string(apitype.AgentUnknown))
 	})
-	if r := e.mustPost(t, "", newcomer.pair(), message(nil)); r.status != http.StatusForbidden || r.code != apitype.AgentUnknown {
+	if r := e.mustPost(t, "", newcomer.Pair(), message(nil)); r.status != http.StatusForbidden || r.code != apitype.AgentUnknown {
 		t.Errorf("the edge answers its certificate with %d %s", r.status, r.code)
 	}
-	newcomer.stop()
+	newcomer.Stop()
 	// A revocation from after the backup is forgotten, and so it has to be said again.
-	if r := e.mustPost(t, "", forgotten.pair(), message(nil)); r.status != http.StatusOK {
+	if r := e.mustPost(t, "", forgotten.Pair(), message(nil)); r.status != http.StatusOK {
 		t.Errorf("the agent whose revocation is lost: %d %s", r.status, r.code)
 	}
 	_, err = in.engine.RevokeAgent(in.ctx(), lives.AgentID, apitype.RevokeRequest{Reason: "keyCompromise"})
 	must(t, err)
 	eventually(t, "the agent that was revoked again is out", atOnce, func() bool {
-		r := e.mustPost(t, "", forgotten.pair(), message(nil))
+		r := e.mustPost(t, "", forgotten.Pair(), message(nil))
 		return r.status == http.StatusForbidden && r.code == apitype.CertificateRevoked
 	})
 
@@ -233,7 +233,7 @@ func TestTheRestoreDrill(t *testing.T) {
 	one, single := in.agent(e.endpoint("wss"), token, filepath.Join(in.dir, "after-1")), in.token()
 	two := in.agent(e.endpoint("wss"), single.Token, filepath.Join(in.dir, "after-2"))
 	for _, a := range []*testAgent{one, two} {
-		if enrolled := a.awaitEnrolled(); serialEnd(enrolled.Serial) != "01:00:01" {
+		if enrolled := a.AwaitEnrolled(); serialEnd(enrolled.Serial) != "01:00:01" {
 			t.Errorf("the first serial after a restore is %s", enrolled.Serial)
 		}
 	}

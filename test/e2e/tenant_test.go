@@ -47,9 +47,9 @@ func TestAnEdgeOfATenantServesThatTenantOnly(t *testing.T) {
 	}
 	enrolled := func(e *edge, issued *apitype.IssuedToken, tenant string) *testAgent {
 		a := in.agent(e.endpoint("wss"), issued.Token, filepath.Join(t.TempDir(), "state"))
-		a.awaitEnrolled()
+		a.AwaitEnrolled()
 		row := in.wantEnrolled(issued)
-		leaf, err := x509.ParseCertificate(a.pair().Certificate[0])
+		leaf, err := x509.ParseCertificate(a.Pair().Certificate[0])
 		must(t, err)
 		id := "spiffe://north.example/agent/" + row.AgentID
 		if tenant != "" {
@@ -59,7 +59,7 @@ func TestAnEdgeOfATenantServesThatTenantOnly(t *testing.T) {
 			t.Errorf("the row says tenant %q, the certificate %v, want %s", row.Tenant, leaf.URIs, id)
 		}
 		in.wantSeen(row.AgentID, e.name)
-		a.stop()
+		a.Stop()
 		return a
 	}
 
@@ -78,29 +78,29 @@ func TestAnEdgeOfATenantServesThatTenantOnly(t *testing.T) {
 				t.Errorf("%d agents have come of it", n-before)
 			}
 			theirs := enrolled(everybodys, issued, tenant) // nothing was used up
-			if a := acmes.mustPost(t, "", theirs.pair(), message(nil)); a.status != 403 || a.code != apitype.TenantMismatch {
+			if a := acmes.mustPost(t, "", theirs.Pair(), message(nil)); a.status != 403 || a.code != apitype.TenantMismatch {
 				t.Errorf("another tenant's certificate: %d %s %s", a.status, a.code, a.text)
 			}
 			// Nor does its token, which is spent, help it in.
-			if a := acmes.mustPost(t, "Bearer "+issued.Token, theirs.pair(), message(nil)); a.status != 403 || a.code != apitype.TenantMismatch {
+			if a := acmes.mustPost(t, "Bearer "+issued.Token, theirs.Pair(), message(nil)); a.status != 403 || a.code != apitype.TenantMismatch {
 				t.Errorf("another tenant's certificate and token: %d %s %s", a.status, a.code, a.text)
 			}
 		})
 	}
 	for _, e := range []*edge{acmes, everybodys} {
-		if a := e.mustPost(t, "", ours.pair(), message(nil)); a.status != 200 || a.code != "" {
+		if a := e.mustPost(t, "", ours.Pair(), message(nil)); a.status != 200 || a.code != "" {
 			t.Errorf("the tenant's own certificate at edge %s: %d %s %s", e.name, a.status, a.code, a.text)
 		}
-		again, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, ours.pair().PrivateKey)
+		again, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, ours.Pair().PrivateKey)
 		must(t, err)
-		a := e.mustPost(t, "", ours.pair(), message(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: again})))
+		a := e.mustPost(t, "", ours.Pair(), message(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: again})))
 		block, _ := pem.Decode(a.reply.GetConnectionSettings().GetOpamp().GetCertificate().GetCert())
 		if block == nil {
 			t.Fatalf("the tenant's agent renews at edge %s: %d %s %s", e.name, a.status, a.code, a.text)
 		}
 		leaf, err := x509.ParseCertificate(block.Bytes)
 		must(t, err)
-		if old := ours.pair().Leaf; leaf.URIs[0].String() != old.URIs[0].String() || leaf.Equal(old) {
+		if old := ours.Pair().Leaf; leaf.URIs[0].String() != old.URIs[0].String() || leaf.Equal(old) {
 			t.Errorf("the next certificate at edge %s is for %v", e.name, leaf.URIs)
 		}
 	}

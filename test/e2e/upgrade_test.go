@@ -16,8 +16,8 @@ func TestUpgradeAndRollBackUnderLiveAgents(t *testing.T) {
 	in := install(t)
 	e := in.edge("one")
 	live := in.agent(e.endpoint("wss"), in.token().Token, filepath.Join(in.dir, "live"))
-	live.awaitEnrolled()
-	calm := len(live.all())
+	live.AwaitEnrolled()
+	calm := len(live.All())
 
 	const next = "v0.0.1-next"
 	program := filepath.Join(t.TempDir(), pluginName)
@@ -47,14 +47,14 @@ func TestUpgradeAndRollBackUnderLiveAgents(t *testing.T) {
 		}
 		t.Logf("%s runs after %v", version, time.Since(before).Round(time.Millisecond))
 		a := in.agent(e.endpoint("wss"), waiting.Token, filepath.Join(in.dir, version), "--exit-enrolled")
-		a.awaitEnrolled()
+		a.AwaitEnrolled()
 		in.wantEnrolled(waiting)
 		waiting = in.token()
 	}
 	if n := len(in.agents()); n != 3 {
 		t.Errorf("there are %d agents, want three", n)
 	}
-	if events := live.all(); len(events) != calm {
+	if events := live.All(); len(events) != calm {
 		t.Errorf("the live agent noticed something: %s", asJSON(events[calm:]))
 	}
 	e.awaitReady()

@@ -16,14 +16,14 @@ func TestVaultIsAwayAndComesBack(t *testing.T) {
 	in := install(t)
 	e := in.edge("one")
 	live := in.agent(e.endpoint("wss"), in.token().Token, filepath.Join(in.dir, "live"))
-	kept := live.awaitEnrolled()
+	kept := live.AwaitEnrolled()
 	in.wantSeen(kept.AgentID, "one")
 	state := filepath.Join(in.dir, "returning")
 	returning := in.agent(e.endpoint("wss"), in.token().Token, state)
-	known := returning.awaitEnrolled()
-	returning.stop()
+	known := returning.AwaitEnrolled()
+	returning.Stop()
 	waiting, tried := in.token(), in.token()
-	rows, before := len(in.agents()), len(live.all())
+	rows, before := len(in.agents()), len(live.All())
 
 	unavailable := func(why string) {
 		t.Helper()
@@ -39,12 +39,12 @@ func TestVaultIsAwayAndComesBack(t *testing.T) {
 
 	in.vault.Kill()
 	back := in.agent(e.endpoint("wss"), "", state)
-	if again := back.awaitBack(0); again.Serial != known.Serial {
+	if again := back.AwaitBack(0); again.Serial != known.Serial {
 		t.Errorf("the known agent came as %s", asJSON(again))
 	}
 	unavailable("dead")
 	patient := in.agent(e.endpoint("wss"), waiting.Token, filepath.Join(in.dir, "patient"))
-	patient.await("a refusal", 30*time.Second, 0, func(e agentEvent) bool { return e.Event == "connect_failed" })
+	patient.Await("a refusal", 30*time.Second, 0, func(e agentEvent) bool { return e.Event == "connect_failed" })
 
 	must(t, in.vault.Restart(in.ctx()))
 	e.awaitReady()
@@ -59,13 +59,13 @@ func TestVaultIsAwayAndComesBack(t *testing.T) {
 	must(t, in.vault.Unseal(in.ctx()))
 	e.awaitReady()
 
-	patient.awaitEnrolled()
+	patient.AwaitEnrolled()
 	in.wantEnrolled(waiting)
 	if a := e.mustPost(t, "Bearer "+tried.Token, nil, message(newCSR())); a.status != http.StatusOK || a.reply.GetConnectionSettings() == nil {
 		t.Errorf("the token that was refused meanwhile: %d %s %s", a.status, a.code, a.text)
 	}
 	in.wantEnrolled(tried)
-	if events := live.all(); len(events) != before {
+	if events := live.All(); len(events) != before {
 		t.Errorf("the live agent noticed something: %s", asJSON(events[before:]))
 	}
 }

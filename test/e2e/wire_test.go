@@ -124,12 +124,3 @@ func (e *edge) mustPost(t *testing.T, authorization string, cert *tls.Certificat
 	must(t, err)
 	return a
 }
-
-// pair is the identity of an agent for a request by hand.
-func (a *testAgent) pair() *tls.Certificate {
-	a.t.Helper()
-	id := a.identity()
-	pair, err := tls.X509KeyPair([]byte(id.Certificate), []byte(id.Key))
-	must(a.t, err)
-	return &pair
-}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type options struct {
 	endpoint, transport, state, token, name string
 	roots                                   *x509.CertPool
 	serverKey, noSettings, exitEnrolled     bool
+	remoteConfig                            bool
 	renewEvery                              time.Duration // 0: wait for the server's offers
 	noProof                                 bool
 }
@@ -42,6 +44,11 @@ type agent struct {
 	next   string // our next key, while a certificate for it is asked for
 	csr    []byte // the first request, until it is answered
 	offers chan offer
+
+	runs struct { // what it says of its configuration, on every connection
+		sync.Mutex
+		status *protobufs.RemoteConfigStatus
+	}
 }
 
 type offer struct {
@@ -218,7 +225,8 @@ func (a *agent) connect(id identity) (*connection, error) {
 		return nil, err
 	}
 	return c, c.client.Start(context.Background(), types.StartSettings{
-		OpAMPServerURL: id.Endpoint, Header: header, TLSConfig: config, InstanceUid: types.InstanceUid(id.InstanceUID),
+		RemoteConfigStatus: a.configuration(),
+		OpAMPServerURL:     id.Endpoint, Header: header, TLSConfig: config, InstanceUid: types.InstanceUid(id.InstanceUID),
 		HeartbeatInterval: &interval, Callbacks: c.callbacks(a, by, told),
 	})
 }
@@ -230,6 +238,9 @@ func (c *connection) prepare(a *agent, id identity) error {
 		protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus
 	if !a.noSettings {
 		capabilities |= protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings
+	}
+	if a.remoteConfig {
+		capabilities |= protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig | protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig
 	}
 	if err := c.client.SetCapabilities(&capabilities); err != nil {
 		return err
@@ -273,6 +284,9 @@ func (c *connection) callbacks(a *agent, by string, told event) types.Callbacks 
 		},
 		OnMessage: func(_ context.Context, m *types.MessageData) {
 			hash = m.OfferedConnectionsSettingsHash
+			if m.RemoteConfig != nil {
+				c.configure(a, by, m.RemoteConfig)
+			}
 			if uid, err := uuid.FromBytes(m.AgentIdentification.GetNewInstanceUid()); err == nil {
 				c.mu.Lock()
 				c.uid = uid
@@ -291,6 +305,32 @@ func (c *connection) callbacks(a *agent, by string, told event) types.Callbacks 
 			return nil
 		},
 	}
+}
+
+// configure takes a configuration.
+func (c *connection) configure(a *agent, by string, offered *protobufs.AgentRemoteConfig) {
+	status := &protobufs.RemoteConfigStatus{
+		LastRemoteConfigHash: offered.GetConfigHash(), Status: protobufs.RemoteConfigStatuses_RemoteConfigStatuses_APPLIED,
+	}
+	told := event{Event: configured, By: by}
+	for _, file := range offered.GetConfig().GetConfigMap() {
+		told.Body += string(file.GetBody())
+	}
+	if strings.HasPrefix(told.Body, "bad") {
+		status.Status, status.ErrorMessage = protobufs.RemoteConfigStatuses_RemoteConfigStatuses_FAILED, "it begins with 'bad'"
+	}
+	a.tell(told)
+	a.runs.Lock()
+	a.runs.status = status
+	a.runs.Unlock()
+	_ = c.client.SetRemoteConfigStatus(status) // only puts it into the next message
+}
+
+// configuration is what the agent says of its configuration, nil while it has none.
+func (a *agent) configuration() *protobufs.RemoteConfigStatus {
+	a.runs.Lock()
+	defer a.runs.Unlock()
+	return a.runs.status
 }
 
 // describe tells of an offer.

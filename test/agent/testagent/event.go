@@ -21,6 +21,7 @@ type event struct {
 	Endpoint    string `json:"endpoint,omitempty"`
 	ServerKey   bool   `json:"server_key,omitempty"` // the key came with the offer
 	Heartbeat   uint64 `json:"heartbeat,omitempty"`  // seconds
+	Body        string `json:"body,omitempty"`       // of a configuration
 	Error       string `json:"error,omitempty"`
 }
 
@@ -34,6 +35,7 @@ const (
 	offered       = "offer"          //
 	rejected      = "rejected"       // the offer is of no use, or connecting with it failed
 	saved         = "saved"          // the offer was verified and is the identity from now on
+	configured    = "configured"     // a configuration has come
 	renewing      = "renewing"       // it asks for a certificate for a new key
 	renamed       = "renamed"        // the server gave another instance uid
 	clientLog     = "log"            // what the client library has to say, such as how a connection ended

@@ -39,6 +39,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.name, "name", "testagent", "service.name to report")
 	flags.BoolVar(&o.serverKey, "server-key", false, "send no CSR and take a key that the server made")
 	flags.BoolVar(&o.noSettings, "no-settings", false, "do not say that connection settings are accepted")
+	flags.BoolVar(&o.remoteConfig, "remote-config", false, "take configurations, and say of each that it is applied; one that begins with 'bad' fails")
 	flags.DurationVar(&o.renewEvery, "renew-every", 0, "ask for a certificate for a new key every so often")
 	flags.BoolVar(&o.noProof, "no-proof", false, "do not prove the current key when asking for another")
 	flags.BoolVar(&o.exitEnrolled, "exit-enrolled", false, "end once connected by certificate")
