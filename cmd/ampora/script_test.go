@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/pem"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/*.txtar: one file per feature, each told as commands and what they print.
 func TestScripts(t *testing.T) {
 	files := material(t)
+	maps.Copy(files, peerMaterial(t))
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -30,6 +32,9 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("TOKEN_ID", files["token.id"])
 			env.Setenv("AGENT_ID", files["token.agent"])
+			env.Setenv("HANDOVER_ID", files["handover.id"])
+			env.Setenv("MOVING_ID", files["handover.agent"])
+			env.Setenv("RECEIPT", files["receipt"])
 			env.Setenv("HOME", env.WorkDir)
 			return nil
 		},

@@ -65,6 +65,8 @@
 //	lapsed              lapsed, until acked
 //	rejected            -
 //
+// Besides, either side tells the other which of its bundles it has pinned (pinned), and hears that this was noted (noted).
+//
 // A receipt names the jti, the hash of the token and both peers, and counts only between these two.
 //
 // # State table of the source

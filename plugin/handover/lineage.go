@@ -84,6 +84,16 @@ func (o *Opened) Hops(peers Peers) ([]apitype.Hop, error) {
 	return hops, nil
 }
 
+// ClaimedHops is the way as the token tells it, the oldest first, whoever signed it.
+func (o *Opened) ClaimedHops() []apitype.Hop {
+	all, _ := o.ancestors() // it was read before, or there would be no Opened
+	hops := make([]apitype.Hop, 0, len(all))
+	for i := len(all) - 1; i >= 0; i-- {
+		hops = append(hops, all[i].hop())
+	}
+	return hops
+}
+
 func (a *Ancestor) hop() apitype.Hop {
 	return apitype.Hop{
 		HandoverID: a.Token.ID, From: a.Token.Issuer, To: a.Token.Audience,

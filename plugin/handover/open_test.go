@@ -42,6 +42,35 @@ func TestAGoodTokenOpensWithEveryKindOfKey(t *testing.T) {
 	}
 }
 
+func TestWhatIsReadIsWhatOpens(t *testing.T) {
+	a, b := newSide("a"), newSide("b")
+	text := b.onward(a.sign(a.token(b)), a, nil)
+	opened, err := handover.Open(text, a.id, peers{b}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := handover.Read(text)
+	if err != nil || !reflect.DeepEqual(read.Token, opened.Token) || read.Hash != opened.Hash || read.Text() != text || !read.Leaf.Equal(opened.Leaf) {
+		t.Errorf("%+v, %v", read, err)
+	}
+	if hops := read.ClaimedHops(); len(hops) != 1 || hops[0].From != "a" || hops[0].To != "b" {
+		t.Errorf("%+v", hops)
+	}
+	for _, bad := range []string{"", text + "~", "amp-bs.", b.sign(handover.Token{})} {
+		if _, err := handover.Read(bad); apitype.CodeOf(err) != apitype.HandoverMalformed {
+			t.Errorf("%.20q: %v", bad, err)
+		}
+	}
+	if certs, err := handover.Issuers(pemOf(a.issuer.cert) + pemOf(b.issuer.cert)); err != nil || len(certs) != 2 {
+		t.Errorf("%d, %v", len(certs), err)
+	}
+	for _, bad := range []string{"", "x", privateKeyPEM, pemOf(a.issuer.cert) + privateKeyPEM, strings.Repeat(pemOf(a.issuer.cert), handover.MaxBundle+1)} {
+		if _, err := handover.Issuers(bad); apitype.CodeOf(err) != apitype.BundleInvalid || strings.Contains(err.Error(), "AAAA") {
+			t.Errorf("%.20q: %v", bad, err)
+		}
+	}
+}
+
 func TestOnlyAPeersPinnedKeyCounts(t *testing.T) {
 	source, target, other := newSide("eu"), newSide("us"), newSide("eu")
 	text := source.sign(source.token(target))

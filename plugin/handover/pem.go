@@ -18,6 +18,15 @@ func parseLeaf(text string) (*x509.Certificate, error) {
 	return certs[0], nil
 }
 
+// Issuers reads the certificates of a bundle: PEM, and nothing besides. The error is bundle_invalid.
+func Issuers(text string) ([]*x509.Certificate, error) {
+	certs, err := parseCertificates(text, MaxBundle)
+	if err != nil {
+		return nil, apitype.Errorf(apitype.BundleInvalid, "it %s", err.Error())
+	}
+	return certs, nil
+}
+
 // pemError says of a PEM text what is wrong with it.
 type pemError string
 

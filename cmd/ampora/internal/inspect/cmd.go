@@ -12,6 +12,7 @@ import (
 
 	"github.com/ampora/ampora/cmd/ampora/internal/console"
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
+	"github.com/ampora/ampora/plugin/handover"
 )
 
 // maxInput bounds what is read; the largest thing worth looking at is a bundle of some certificates.
@@ -20,7 +21,9 @@ const maxInput = 1 << 20
 // Cmd is "ampora inspect".
 type Cmd struct {
 	File string `arg:"" optional:"" default:"-" help:"What to look at: a file, an identity directory, or '-' for the standard input. Never paste a secret as an argument."`
-	JSON bool   `help:"Answer in JSON."`
+	// Bundle is the sender's, for documents of peers.
+	Bundle string `placeholder:"FILE" help:"The bundle file of the peer that has signed it: a handover token, receipt or newer bundle is then checked by its keys."`
+	JSON   bool   `help:"Answer in JSON."`
 }
 
 // Run looks at the input and fails when something in it cannot be used.
@@ -58,11 +61,39 @@ func (c *Cmd) report(con *console.Console) (Report, error) {
 		return Report{}, hint.New("a secret was given as an argument, where other users of this machine can read it",
 			"give it on the standard input: 'ampora inspect', then paste it", "treat it as seen: revoke it, and issue another")
 	}
+	peer, err := c.peer(con)
+	if err != nil {
+		return Report{}, err
+	}
+	if isDocument(c.File) { // no secret: a handover token is good for one peer and one agent's certificate
+		return Inspect([]byte(c.File), time.Now(), peer...), nil
+	}
 	data, err := con.ReadInput(c.File, maxInput)
 	if err != nil {
 		return Report{}, err
 	}
-	return Inspect(data, time.Now()), nil
+	return Inspect(data, time.Now(), peer...), nil
+}
+
+// peer reads the bundle file, if one is named.
+func (c *Cmd) peer(con *console.Console) ([]handover.PeerKeys, error) {
+	if c.Bundle == "" {
+		return nil, nil
+	}
+	data, err := con.ReadInput(c.Bundle, maxInput)
+	if err != nil {
+		return nil, err
+	}
+	advice := "it is the file that 'vault read -format=json -field=data ampora/federation/bundle' makes on the other side"
+	card, found := cardIn(data)
+	if !found {
+		return nil, hint.New("--bundle names no bundle file of a peer", advice)
+	}
+	keys, err := keysOf(card)
+	if err != nil {
+		return nil, hint.Wrap(fmt.Errorf("--bundle: %w", err), advice)
+	}
+	return []handover.PeerKeys{*keys}, nil
 }
 
 // inspectDir looks at the files of an identity together, so that a key can be matched with its certificate.
@@ -108,7 +139,7 @@ func show(con *console.Console, r Report) {
 		}
 		con.Printf("%s: %s\n", item.Kind, state)
 		w := tabwriter.NewWriter(con.Out, 0, 0, 2, ' ', 0)
-		row := func(name string, value any) { fmt.Fprintf(w, "  %s\t%v\n", name, value) }
+		row := func(name string, value any) { fmt.Fprintf(w, "  %s\t%s\n", name, console.Plain(fmt.Sprint(value))) }
 		if item.File != "" {
 			row("file", item.File)
 		}

@@ -1,10 +1,12 @@
 // Package inspect tells offline what a bootstrap token, a pool's admin secret, a certificate, a key or a bundle of these is,
-// and whether a secret was copied intact. It never shows a secret, neither whole nor in part.
+// or a document of a peer (a handover token, a receipt, its bundle), and whether it was copied intact. It never shows a secret, neither whole nor in part.
 package inspect
 
 import (
 	"bytes"
 	"time"
+
+	"github.com/ampora/ampora/plugin/handover"
 )
 
 // Report is what was found in one input.
@@ -36,6 +38,9 @@ const (
 	KindForeignCert    = "certificate of another installation"
 	KindPrivateKey     = "private key"
 	KindRequest        = "certificate request"
+	KindHandoverToken  = "handover token"
+	KindReceipt        = "receipt of a handover"
+	KindBundle         = "bundle of a peer"
 	KindUnknown        = "unknown"
 )
 
@@ -49,8 +54,15 @@ func (r Report) Intact() bool {
 	return len(r.Items) > 0
 }
 
-// Inspect looks at data as it stands at now.
-func Inspect(data []byte, now time.Time) Report {
+// Inspect looks at data as it stands at now. What a peer has signed is checked with its keys, where they are given.
+func Inspect(data []byte, now time.Time, peer ...handover.PeerKeys) Report {
+	l := look{now: now}
+	if len(peer) > 0 {
+		l.peer = &peer[0]
+	}
+	if item, found := inspectDocument(data, l); found {
+		return Report{Items: []Item{item}}
+	}
 	if bytes.Contains(data, []byte("-----BEGIN")) {
 		return Report{Items: inspectPEM(data, now)}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ampora/ampora/plugin/handover"
 	"github.com/ampora/ampora/plugin/token"
 )
 
@@ -83,11 +84,18 @@ func FuzzInspect(f *testing.F) {
 	f.Add("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")
 	f.Add("Bearer \"amp-ps.")
 	f.Add(strings.Repeat("\u023a", 8) + "amp-ps.") // letters whose lower case is a byte longer
+	f.Add("eyJhbGciOiJFUzI1NiIsInR5cCI6ImFtcG9yYS1yZWNlaXB0K2p3dCJ9.e30.AAAA")
+	f.Add(`{"peer_id":"eu","ca_bundle":"-----BEGIN CERTIFICATE-----","bundle_jws":"eyJ"}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		r := Inspect([]byte(text), time.Now())
 		for _, item := range r.Items {
 			if item.Kind == KindBootstrapToken && item.Intact {
 				if _, err := token.Parse(token.Bootstrap, text); err != nil {
+					t.Fatalf("taken for intact: %q", text)
+				}
+			}
+			if item.Kind == KindHandoverToken && item.Intact {
+				if _, err := handover.Read(text); err != nil {
 					t.Fatalf("taken for intact: %q", text)
 				}
 			}
