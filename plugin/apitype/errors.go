@@ -137,7 +137,7 @@ var catalogue = map[Code]entry{
 	BundleInvalid:            {400, 400, "ask the other side for its bundle file again ('vault read -format=json -field=data ampora/federation/bundle')"},
 	BundleOutdated:           {409, 409, "the pinned bundle is newer; nothing is to be done unless the other side was restored from a backup (see the federation page)"},
 	HandoverUnknown:          {404, 404, "list the handovers with 'vault list ampora/handovers'"},
-	HandoverMalformed:        {400, 400, "copy the whole handover token again, as agents/<id>/handover answered it in handover_token"},
+	HandoverMalformed:        {400, 400, "copy the whole handover token again, as agents/<id>/handover answered it in handover_token, or the whole handover file"},
 	HandoverSignatureInvalid: {400, 403, "see that this side has the newest bundle of the peer (vault read ampora/peers/<name>), and that the token was copied intact"},
 	HandoverExpired:          {410, 410, "make a fresh handover token at the source; ttl and handover_ttl say how long one lives"},
 	HandoverWrongAudience:    {400, 403, "redeem the token at the peer that it was made for, or make one for this peer at the source"},

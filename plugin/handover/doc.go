@@ -8,6 +8,7 @@
 //	ampora-handover+jwt   Token: the pass with which one agent moves
 //	ampora-receipt+jwt    Receipt: what one side tells the other about a handover
 //	ampora-bundle+jwt     Bundle: an installation's issuers
+//	ampora-manifest+jwt   Manifest: which handover tokens a handover file holds
 //
 // It counts when its key is that of a certificate that is pinned for the peer in iss. alg follows from the pinned key: ES256,
 // ES384, EdDSA or PS256 (RSA with 3072 to 4096 bits). What the document itself says of keys never counts: kid and x5c are not
@@ -47,6 +48,26 @@
 // agent that comes back is recognised when they lead without a gap from the last token that this installation has made for
 // it to the token itself: Home answers that token, and its jti and hash have to be those that the row has stored. Else it is
 // a new agent. When a string would be too long the oldest tokens are left out.
+//
+// # Handover file
+//
+// The tokens of a group of agents travel in one file of lines, each of which ends with a line feed, the last one too:
+//
+//	file     = manifest LF 1*(handover_token LF)  ; at most MaxFile bytes and MaxFileTokens tokens
+//	manifest = compact JWS of type ampora-manifest+jwt
+//
+// Claims of a manifest, those in brackets being optional:
+//
+//	iss, aud              peer_id of source and target, those of every token
+//	jti                   the file's id, a UUID
+//	iat, exp              exp is that of the token that ends first
+//	[group]               of the agents at the source
+//	entries               for each token, in the order of the lines: handover_id (its jti), token_hash (its SHA-256, lower-case
+//	                      hex, without its lineage, whose hashes hang on it)
+//
+// So a line that is missing, doubled, changed, foreign or in another place is seen, and named by its number. A manifest moves
+// nobody: each token is redeemed for itself, in any order and number, and counts also without the manifest. What it adds is
+// that people, and who asks how far a file has come, know what belongs together.
 //
 // # Receipts
 //

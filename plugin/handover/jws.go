@@ -45,7 +45,7 @@ func algorithm(public crypto.PublicKey) (jose.SignatureAlgorithm, bool) {
 }
 
 // Sign makes a compact JWS (RFC 7515) of the claims with an issuer's own key. Errors: key_not_allowed, and body_too_large
-// when nobody would take the document, being longer than MaxDocument.
+// when nobody would take the document, being longer than MaxDocument (a manifest: MaxManifest).
 func Sign(key crypto.Signer, typ string, claims any) (string, error) {
 	alg, ok := algorithm(key.Public())
 	if !ok {
@@ -67,10 +67,18 @@ func Sign(key crypto.Signer, typ string, claims any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(compact) > MaxDocument {
-		return "", apitype.Errorf(apitype.BodyTooLarge, "the document would have more than %d bytes", MaxDocument)
+	if most := bound(typ); len(compact) > most {
+		return "", apitype.Errorf(apitype.BodyTooLarge, "the document would have more than %d bytes", most)
 	}
 	return compact, nil
+}
+
+// bound is how long a document of that type may be, in bytes.
+func bound(typ string) int {
+	if typ == TypeManifest {
+		return MaxManifest
+	}
+	return MaxDocument
 }
 
 // marshal writes <, > and & as they are: descriptions are long enough.
@@ -136,8 +144,8 @@ var refused = []string{"jwk", "jku", "x5u", "crit", "b64"}
 
 // parse reads the outside of a document.
 func parse(compact, typ string) (*jose.JSONWebSignature, error) {
-	if len(compact) > MaxDocument {
-		return nil, apitype.Errorf(apitype.HandoverMalformed, "it has more than %d bytes", MaxDocument)
+	if most := bound(typ); len(compact) > most {
+		return nil, apitype.Errorf(apitype.HandoverMalformed, "it has more than %d bytes", most)
 	}
 	if kind := foreign(compact); kind != "" {
 		return nil, apitype.Errorf(apitype.HandoverMalformed, "this is %s", kind)
@@ -204,6 +212,8 @@ func foreign(text string) string {
 		return "the whole answer: take only handover_token, as with -field=handover_token"
 	case strings.HasPrefix(text, "{") && strings.Contains(text, `"bundle_jws"`):
 		return "a peer's bundle file, which is written to peers/<name>"
+	case strings.HasPrefix(text, "ey") && strings.Contains(text, "\n"):
+		return "more than one line; of a handover file, 'ampora handover redeem' takes the whole"
 	case text == "":
 		return "empty"
 	}
@@ -219,6 +229,8 @@ func describe(typ string) string {
 		return "a receipt"
 	case TypeBundle:
 		return "a peer's bundle"
+	case TypeManifest:
+		return "the manifest of a handover file"
 	}
 	return "something else"
 }
