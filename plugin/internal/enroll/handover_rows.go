@@ -53,6 +53,9 @@ type incoming struct {
 	// Token is the whole handover token with its lineage, which goes on when the agent does.
 	Token string  `json:"token"`
 	Leaf  leafRow `json:"leaf"` // as it comes
+	// Before is where the agent's last handover away had put it when it came back. When the source takes it back by force that
+	// counts again.
+	Before *outgoing `json:"before,omitempty"`
 }
 
 // handoverRow is handover/<shard>/<handover_id>.

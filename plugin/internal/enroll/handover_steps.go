@@ -176,6 +176,9 @@ func (e *Enroller) targetStep(ctx context.Context, origin audit.Origin, m met, i
 			return m, step, err
 		}
 	}
+	if step.Next == handover.Rejected && i.State == handover.Active {
+		next.Out = i.Before
+	}
 	if step.Event != "" {
 		next.Record = audit.NewRecord(origin, e.Now(), next.handoverEvent(apitype.HandoverTarget, step.Event, receipt))
 	}
@@ -199,7 +202,8 @@ func (e *Enroller) arrive(ctx context.Context, next *agentRow) error {
 	if err := e.letGo(ctx, next.AgentID, next.outInfo()); err != nil {
 		return err
 	}
-	in := next.In
+	in := next.In // a copy already, see targetStep
+	in.Before = next.Out
 	if next.Leaf.Generation != in.Leaf.Generation {
 		next.supersede(next.Leaf, e.Now())
 	}
