@@ -38,9 +38,11 @@ const (
 
 type operations struct {
 	check, redeem, pool, sync, report, certificate, crl, ocsp, renew, configurations, configuration operation
+	federationOperations
 }
 
-func newOperations(bootstrap, pools, questions, renewals, bodies, control *slots) operations {
+func newOperations(kinds map[string]*slots) operations {
+	bootstrap, renewals, control := kinds["bootstrap"], kinds["renewals"], kinds["control"]
 	once := func(name string, timeout time.Duration) operation {
 		return operation{
 			name: name, slots: control, timeout: timeout, total: timeout + slotPatience, tries: 1,
@@ -53,9 +55,10 @@ func newOperations(bootstrap, pools, questions, renewals, bodies, control *slots
 		pool: once("pool_issue", answerTime), // once: a repeat after a lost answer would issue what nobody ever sees
 		crl:  once("crl", crlTime), ocsp: once("ocsp", ocspTime), renew: once("renew", answerTime),
 		configurations: once("configurations", answerTime), configuration: once("configuration", answerTime),
+		federationOperations: newFederationOperations(kinds["receipts"], kinds["federation"], once),
 	}
-	ops.configuration.slots = bodies
-	ops.pool.slots, ops.ocsp.slots = pools, questions
+	ops.configuration.slots = kinds["configurations"]
+	ops.pool.slots, ops.ocsp.slots = kinds["pools"], kinds["questions"]
 	// A check changes nothing, so a connection that broke in an idle moment need not become an agent's problem.
 	ops.check.slots, ops.check.tries = bootstrap, 2
 	ops.redeem.slots, ops.redeem.tries, ops.redeem.total, ops.redeem.changes = bootstrap, maxTries, redeemTotal, true

@@ -241,7 +241,7 @@ func TestAStormOfTokensDoesNotStarveSync(t *testing.T) {
 	}
 }
 
-func TestPoolsQuestionsAndBootstrapDoNotStarveEachOther(t *testing.T) {
+func TestPoolsQuestionsPeersAndBootstrapDoNotStarveEachOther(t *testing.T) {
 	isCheck := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/redeem/check") }
 	isPool := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/pools/ci/admin/issue") }
 	check := func(g *Gate) error {
@@ -257,6 +257,16 @@ func TestPoolsQuestionsAndBootstrapDoNotStarveEachOther(t *testing.T) {
 		_, err := g.OCSP(context.Background(), apitype.OCSPRequest{})
 		return err
 	}
+	isReceipt := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/handover/receipt") }
+	receipt := func(g *Gate) error {
+		_, err := g.Receipt(context.Background(), apitype.ReceiptRequest{})
+		return err
+	}
+	isOutbox := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/handover/outbox") }
+	outbox := func(g *Gate) error {
+		_, err := g.Outbox(context.Background())
+		return err
+	}
 	for name, c := range map[string]struct {
 		stuck        func(*http.Request) bool
 		room         int // of those that are with Vault, or wait
@@ -265,6 +275,10 @@ func TestPoolsQuestionsAndBootstrapDoNotStarveEachOther(t *testing.T) {
 		"a flood at the pools": {isPool, poolSlots + poolQueue, issue, check},
 		"a storm of tokens":    {isCheck, poolSlots + poolQueue, check, ask},
 		"a flood of questions": {isQuestion, questionSlots + questionQueue, ask, issue},
+		"receipts of peers":    {isReceipt, receiptSlots + receiptQueue, receipt, outbox},
+		"an outbox that hangs": {isOutbox, federationSlots + federationQueue, outbox, receipt},
+		"more receipts":        {isReceipt, receiptSlots + receiptQueue, receipt, check},
+		"many logins":          {isCheck, poolSlots + poolQueue, check, receipt},
 	} {
 		t.Run(name, func(t *testing.T) {
 			free := make(chan struct{})

@@ -64,13 +64,16 @@ func New(o Options) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	bootstrap := newSlots(orDefault(o.BootstrapSlots, defaultBootstrapSlots), orDefault(o.BootstrapQueue, defaultBootstrapQueue))
-	pools, questions := newSlots(poolSlots, poolQueue), newSlots(questionSlots, questionQueue)
-	renewals, control := newSlots(renewalSlots, renewalQueue), newSlots(controlSlots, controlQueue)
-	bodies := newSlots(bodySlots, bodyQueue)
+	kinds := map[string]*slots{
+		"bootstrap": newSlots(orDefault(o.BootstrapSlots, defaultBootstrapSlots), orDefault(o.BootstrapQueue, defaultBootstrapQueue)),
+		"pools":     newSlots(poolSlots, poolQueue), "questions": newSlots(questionSlots, questionQueue),
+		"renewals": newSlots(renewalSlots, renewalQueue), "control": newSlots(controlSlots, controlQueue),
+		"configurations": newSlots(bodySlots, bodyQueue),
+		"receipts":       newSlots(receiptSlots, receiptQueue), "federation": newSlots(federationSlots, federationQueue),
+	}
 	m, s := newMetrics(), newStatus()
 	k := newKeeper(method, calls, bare, log, m)
-	m.watch(k, s, map[string]*slots{"bootstrap": bootstrap, "pools": pools, "questions": questions, "renewals": renewals, "configurations": bodies, "control": control})
+	m.watch(k, s, kinds)
 	if o.Registerer != nil {
 		if err := m.register(o.Registerer); err != nil {
 			return nil, fmt.Errorf("vaultgate: %w", err)
@@ -78,7 +81,7 @@ func New(o Options) (*Gate, error) {
 	}
 	return &Gate{
 		client: client.WithVault(calls, o.Mount).ForTenant(o.Tenant), keeper: k,
-		ops: newOperations(bootstrap, pools, questions, renewals, bodies, control),
+		ops: newOperations(kinds),
 		log: log, metrics: m, status: s, registerer: o.Registerer,
 	}, nil
 }
