@@ -47,6 +47,7 @@ type lists struct {
 	Options
 	guard func(string, func()) error
 	held  atomic.Pointer[map[string]*list] // by issuer; the map never changes
+	whole atomic.Pointer[whole]            // see ServeAll
 	wake  chan struct{}                    // holds one when something has changed
 
 	// Of run's goroutine alone:
