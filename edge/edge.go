@@ -19,6 +19,7 @@ import (
 
 	"github.com/ampora/ampora/edge/admin"
 	"github.com/ampora/ampora/edge/delivery"
+	"github.com/ampora/ampora/edge/federation"
 	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/metrics"
 	"github.com/ampora/ampora/edge/opamp"
@@ -40,7 +41,9 @@ type Edge struct {
 	feed *trust.Feed
 	desk *session.Desk
 
-	delivery *delivery.Delivery
+	delivery   *delivery.Delivery
+	federation *federation.Handler
+	peers      peersView
 
 	opamp  *opamp.Handler
 	pools  *poolapi.Handler
@@ -76,10 +79,18 @@ func New(o Options) (*Edge, error) {
 	refusals := refused.New()
 	e.feed = trust.NewFeed(e.gate, o.Logger.Named("sync"))
 	e.delivery = delivery.New(delivery.Options{Source: e.gate, Metrics: e.metrics, Logger: o.Logger.Named("configurations")})
+	e.pki, err = pki.New(pki.Options{Engine: e.gate, Trust: e.feed, Metrics: e.metrics, Logger: o.Logger.Named("pki")})
+	if err != nil {
+		return nil, err
+	}
+	if err := e.wireFederation(refusals); err != nil {
+		return nil, err
+	}
 	e.desk = session.NewDesk(session.Options{
 		Issuer: e.gate, Reporter: e.gate, Trust: e.feed, Configurations: e.delivery, ServerRoots: e.serverRoots, IssuerRoots: o.TLSCert == "",
 		Advertise: o.Advertise, Tenant: o.Tenant, Name: o.Name, Version: Version(), MaxStaleness: o.MaxStaleness,
 		Metrics: e.metrics, Logger: o.Logger.Named("session"), Timing: o.Timing, Refused: refusals,
+		PeerRevocations: e.federation, Peers: e.federation.Report,
 	})
 	e.feed.OnChange(e.desk.Changed)
 	e.feed.OnChange(e.delivery.Changed)
@@ -91,11 +102,8 @@ func New(o Options) (*Edge, error) {
 		return nil, err
 	}
 	e.pools = poolapi.New(poolapi.Options{Issuer: e.gate, Refused: refusals, Metrics: e.metrics, Logger: o.Logger.Named("pools")})
-	e.pki, err = pki.New(pki.Options{Engine: e.gate, Trust: e.feed, Metrics: e.metrics, Logger: o.Logger.Named("pki")})
-	if err != nil {
-		return nil, err
-	}
 	e.feed.OnChange(e.pki.Changed)
+	e.feed.OnChange(e.federation.Changed)
 	if err := e.wireCertificate(); err != nil {
 		return nil, err
 	}
@@ -194,10 +202,10 @@ func (e *Edge) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	e.cleanups.add("background", func(context.Context) error { cancel(); running.Wait(); return nil })
-	for _, run := range []func(context.Context){e.feed.Run, e.delivery.Run, e.desk.Run, e.certs.Run, e.pki.Run} {
+	for _, run := range []func(context.Context){e.feed.Run, e.delivery.Run, e.desk.Run, e.certs.Run, e.pki.Run, e.federation.Run} {
 		running.Go(func() { run(ctx) })
 	}
-	e.serve("agents", listener, agentServer(o, e.opamp, e.pools, e.pki, e.holder.GetCertificate), true)
+	e.serve("agents", listener, agentServer(o, e.opamp, e.pools, e.pki, e.federation, e.holder.GetCertificate), true)
 	if plain != nil {
 		e.serve("pki", plain, pkiServer(o, e.pki), false)
 	}
@@ -250,6 +258,7 @@ func (e *Edge) drain(ctx context.Context) error {
 	e.desk.Drain()
 	e.pools.Drain()
 	e.pki.Drain()
+	e.federation.Drain()
 	for _, l := range e.listeners {
 		_ = l.Close() // a balancer now turns to another edge
 	}

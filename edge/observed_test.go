@@ -128,6 +128,8 @@ func TestWhatIsDrawnAndWatchedIsExposed(t *testing.T) {
 		left, err := strconv.ParseFloat(w.metric(`ampora_edge_issuer_expiry_seconds{issuer="`+next.IssuerID+`",state="active"}`), 64)
 		return err == nil && left > 39*24*3600 && left <= 40*24*3600 && w.exposed()["ampora_edge_issuer_expiry_seconds"]["state"]["trusted"]
 	})
+	w.knows("far", newRegion(t, "far"))
+	w.eventually("the peer is told of", patience, func() bool { return w.metric(`ampora_edge_peer_up{peer="far"}`) == "1" })
 	all := w.exposed()
 	t.Run("dashboard", func(t *testing.T) { checkDashboard(t, all) })
 	t.Run("alerts", func(t *testing.T) { checkAlerts(t, all) })

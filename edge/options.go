@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ampora/ampora/edge/federation"
 	"github.com/ampora/ampora/edge/session"
 	"github.com/ampora/ampora/edge/vaultgate"
 	"github.com/ampora/ampora/plugin/apitype"
@@ -57,6 +58,7 @@ type Options struct {
 	ReadTimeout   time.Duration // for a whole request over plain HTTP; default 30 s
 	WriteTimeout  time.Duration // for a single write to a peer; default 20 s
 	Timing        session.Timing
+	Federation    federation.Timing
 
 	// Vault is how Vault is reached. Tenant, Logger and Registerer are filled in.
 	Vault vaultgate.Options

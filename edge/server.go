@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ampora/ampora/edge/federation"
 	"github.com/ampora/ampora/edge/listen"
 	"github.com/ampora/ampora/edge/opamp"
 	"github.com/ampora/ampora/edge/pki"
@@ -28,10 +29,10 @@ const (
 )
 
 // agentServer is the http.Server that agents reach.
-func agentServer(o Options, h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
+func agentServer(o Options, h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, peers *federation.Handler, getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *http.Server {
 	logger := o.Logger.Named("http")
 	return &http.Server{
-		Handler:     routes(h, pools, known, logger),
+		Handler:     routes(h, pools, known, peers, logger),
 		ConnContext: h.ConnContext,
 		TLSConfig: &tls.Config{
 			MinVersion:     tls.VersionTLS12,
@@ -78,7 +79,7 @@ func pkiServer(o Options, known *pki.Handler) *http.Server {
 }
 
 // routes are exact paths. http.ServeMux would answer unclean ones with a redirect, which agents follow, and remember.
-func routes(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, logger hclog.Logger) http.Handler {
+func routes(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, peers *federation.Handler, logger hclog.Logger) http.Handler {
 	return guarded(logger, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == opamp.Path:
@@ -87,8 +88,10 @@ func routes(h *opamp.Handler, pools *poolapi.Handler, known *pki.Handler, logger
 			pools.ServeHTTP(w, r)
 		case pki.Serves(r.URL.Path):
 			known.ServeHTTP(w, r)
+		case federation.Serves(r.URL.Path):
+			peers.ServeHTTP(w, r)
 		default:
-			problem.WriteStatus(w, http.StatusNotFound, "OpAMP is served at "+opamp.Path+", tokens are issued at "+poolapi.Path+", and lists of revoked certificates lie below "+pki.Prefix)
+			problem.WriteStatus(w, http.StatusNotFound, "OpAMP is served at "+opamp.Path+", tokens are issued at "+poolapi.Path+", lists of revoked certificates lie below "+pki.Prefix+", and peers ask below "+federation.Prefix)
 		}
 	})
 }

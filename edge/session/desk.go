@@ -76,6 +76,8 @@ type Options struct {
 	MaxStaleness time.Duration
 	// PeerRevocations knows which guests' certificates their peers have revoked; nil: none.
 	PeerRevocations PeerRevocations
+	// Peers is how this edge found peers, for its reports; nil: there are none.
+	Peers func() []apitype.PeerReport
 	// Refused counts what is refused here, for the audit trail; it may be nil.
 	Refused *refused.Table
 	Metrics *metrics.Metrics

@@ -194,6 +194,9 @@ func (q *reports) send(ctx context.Context, batch []*report) error {
 	if s := d.Trust.Current(); s != nil {
 		request.Revision = s.Revision
 	}
+	if d.Peers != nil {
+		request.Peers = d.Peers()
+	}
 	for _, r := range batch {
 		request.Sessions = append(request.Sessions, r.outgoing())
 	}
