@@ -33,6 +33,7 @@ type Timing struct {
 	Confirm      time.Duration // until a session with a leaf that is not confirmed is reported again; default 15 min and some
 	Rival        time.Duration // that a session may still be heard of after a newer one of its leaf began; default 10 s
 	Release      time.Duration // that an agent which comes before its source's release is kept waiting; default 3 s
+	Arrival      time.Duration // that the first answer to an agent from a peer waits for the engine's word; default 5 s
 	Settle       time.Duration // in which agents that have come from a peer are given leaves of ours; default 10 s
 	Home         time.Duration // between the first two offers of a new home, then twice as long each time; default 1 min
 	Pending      time.Duration // until a renewal is tried again that waits for a handover's end; default 2 min
@@ -45,7 +46,8 @@ func (t Timing) withDefaults() Timing {
 		&t.Bootstrap: time.Minute, &t.Redeem: 45 * time.Second, &t.Check: 10 * time.Second,
 		&t.Report: time.Second, &t.Idle: time.Minute, &t.Refused: 20 * time.Second,
 		&t.Renew: 40 * time.Second, &t.Flight: 3 * time.Minute, &t.Confirm: 15*time.Minute + 5*time.Second, &t.Again: 4 * time.Hour,
-		&t.Rival: 10 * time.Second, &t.Release: 3 * time.Second, &t.Settle: 10 * time.Second, &t.Home: time.Minute, &t.Pending: 2 * time.Minute,
+		&t.Rival: 10 * time.Second, &t.Release: 3 * time.Second, &t.Arrival: 5 * time.Second,
+		&t.Settle: 10 * time.Second, &t.Home: time.Minute, &t.Pending: 2 * time.Minute,
 	} {
 		if *field <= 0 {
 			*field = d
@@ -134,7 +136,8 @@ type Desk struct {
 	departures *departures
 	mismatches *mismatches
 
-	news     news
+	news     news          // of the snapshot
+	agreed   news          // of agents from peers
 	awaiting chan struct{} // holds one for each caller that waits for a release
 	nudge    chan struct{} // something is due now
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/rand/v2"
@@ -401,7 +402,7 @@ func TestAnArrivalIsToldAtOnceAndManyTogether(t *testing.T) {
 		begin := time.Now()
 		for _, cert := range come {
 			m, _ := b.desk.mustAdmit(t, cert, WebSocket)
-			m.Message(t.Context(), takes(uuid.NewString()))
+			go m.Message(t.Context(), takes(uuid.NewString()))
 		}
 		for len(b.seen()) < arrivals {
 			time.Sleep(time.Millisecond)
@@ -491,6 +492,65 @@ func TestWhatEndsAGuestsSession(t *testing.T) {
 					t.Errorf("coming back gets %v", err)
 				}
 			})
+		})
+	}
+}
+
+// slowly is an engine that takes its time.
+type slowly struct {
+	Reporter
+	by time.Duration
+}
+
+func (s *slowly) Report(ctx context.Context, in apitype.ReportRequest) (*apitype.ReportResponse, error) {
+	time.Sleep(s.by)
+	return s.Reporter.Report(ctx, in)
+}
+
+// An agent that tries its new home before it leaves the old one takes the first answer for a yes.
+func TestTheFirstAnswerWaitsForTheEnginesWord(t *testing.T) {
+	for _, transport := range []Transport{WebSocket, HTTP} {
+		t.Run(string(transport), func(t *testing.T) {
+			slow := &slowly{by: time.Second}
+			atBorder(t, func(t *testing.T, b *border) {
+				leaf := apitype.LeafCurrent
+				b.engine.mu.Lock()
+				answer := b.engine.answer
+				b.engine.answer = func(s apitype.SessionReport) apitype.SessionAnswer {
+					out := answer(s)
+					out.Leaf = leaf
+					return out
+				}
+				b.engine.mu.Unlock()
+				come := func() (*Reply, time.Duration, *line) {
+					cert, g := b.visitor(handover.AwaitingReconnect, 24*time.Hour)
+					b.expect(g, handover.AwaitingReconnect)
+					m, l := b.desk.mustAdmit(t, cert, transport)
+					begin, hello := time.Now(), takes(uuid.NewString())
+					hello.HasDescription = false
+					return m.Message(t.Context(), hello), time.Since(begin), l
+				}
+				reply, took, l := come()
+				if reply == nil || took < time.Second || took > 2*time.Second || !reply.ReportFullState && !(len(l.sent) == 1 && l.sent[0].ReportFullState) {
+					t.Errorf("after %s: %+v", took, reply)
+				}
+				leaf = apitype.LeafUnknown
+				reply, took, l = come()
+				if took > 2*time.Second {
+					t.Errorf("the no took %s", took)
+				}
+				if transport == HTTP {
+					if reply == nil || reply.Refusal == nil || reply.Refusal.Err.Code != apitype.AgentUnknown {
+						t.Errorf("told %+v", reply)
+					}
+				} else if _, reason := l.closedWith(); reply != nil || reason != string(apitype.AgentUnknown) {
+					t.Errorf("told %+v, closed with %q", reply, reason)
+				}
+				leaf, slow.by = apitype.LeafCurrent, 8*time.Second
+				if reply, took, _ := come(); reply == nil || *reply != (Reply{Kind: KindAgent}) || took != b.desk.Timing.Arrival {
+					t.Errorf("after %s: %+v", took, reply)
+				}
+			}, func(o *Options) { slow.Reporter, o.Reporter = o.Reporter, slow })
 		})
 	}
 }

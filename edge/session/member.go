@@ -204,11 +204,16 @@ func (m *member) Silence() time.Duration {
 }
 
 // Message notes what the agent says of itself and answers the first message, and later ones only when there is something to
-// say. Of its own session's Vault call for a CSR it waits for the end, and nobody else does.
+// say. Its own session waits with it: for Vault's answer to a CSR, and for the engine's word on an agent from a peer.
 func (m *member) Message(ctx context.Context, msg Message) *Reply {
 	first, open := m.note(&msg)
 	if !open {
 		return nil
+	}
+	if first && m.guest {
+		if refusal := m.awaitWord(ctx); refusal != nil {
+			return &Reply{Kind: KindAgent, Refusal: refusal}
+		}
 	}
 	var offer *Offer
 	if msg.CSR != "" && !msg.Goodbye {
@@ -260,7 +265,7 @@ func (m *member) note(msg *Message) (first, open bool) {
 func (m *member) reply(msg *Message, first bool, offer *Offer, configuration *delivery.Configuration) *Reply {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.closed || m.shutting {
 		return nil
 	}
 	if move, gone := m.away(); gone {

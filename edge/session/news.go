@@ -2,13 +2,13 @@ package session
 
 import "sync"
 
-// news wakes whoever waits for a change of the snapshot.
+// news wakes whoever waits for it.
 type news struct {
 	mu sync.Mutex
 	ch chan struct{} // nil while nobody waits
 }
 
-// next is closed at the next change.
+// next is closed when there is some.
 func (n *news) next() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()

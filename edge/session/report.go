@@ -355,4 +355,5 @@ func (m *member) putOut(why *apitype.Error, ttl time.Duration) {
 			s.shut(why.Code)
 		}
 	}
+	m.desk.agreed.tell()
 }
