@@ -66,6 +66,7 @@ func newWorld(t *testing.T) *world {
 		"edge.example.com:4320", w.listen,
 		"127.0.0.1:4321", w.admin,
 		"127.0.0.1:4317", freePort(t),
+		"127.0.0.1:4319", freePort(t),
 		"--pki-listen :4322", "--pki-listen "+freePort(t),
 		"/var/log/vault/audit.log", w.vault.AuditLog(),
 		"/etc/vault.d/plugins", w.vault.PluginDir,
