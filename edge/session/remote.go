@@ -65,6 +65,7 @@ type remote struct {
 	doubt   doubt
 	waiting bool // in the queue of deliveries
 	once    bool // a report has told
+	unsure  bool // the agent was put elsewhere, and the engine has still to say where
 }
 
 // doubt is whether an agent that speaks plain HTTP may have been started anew without what it had: it describes itself and
@@ -130,7 +131,10 @@ func (m *member) target() (delivery.Target, bool) {
 }
 
 // assign notes what the engine has answered of the agent. Called under the lock.
-func (m *member) assign(a apitype.SessionAnswer) {
+func (m *member) assign(r *report, a apitype.SessionAnswer) {
+	if m.remote != nil && !r.stale {
+		m.remote.unsure = false
+	}
 	if a.SerialNumber != "" {
 		m.assignment = unique.Make(delivery.Assignment{Tenant: a.Tenant, Group: a.Group, Own: a.OwnConfiguration})
 	}
@@ -139,7 +143,7 @@ func (m *member) assign(a apitype.SessionAnswer) {
 // owed is what the agent is to be sent now, false for nothing. Called under the lock.
 func (m *member) owed(now time.Time) (delivery.Target, bool) {
 	r := m.remote
-	if r == nil || !r.known || r.doubt != certain || m.closed || m.shutting || m.expected {
+	if r == nil || !r.known || r.doubt != certain || r.unsure || m.closed || m.shutting || m.expected {
 		return delivery.Target{}, false
 	}
 	if _, gone := m.away(); gone {

@@ -279,7 +279,7 @@ func (m *member) answered(r *report, a apitype.SessionAnswer) {
 		m.mu.Unlock()
 		return
 	}
-	m.assign(a)
+	m.assign(r, a)
 	wanted := a.StateWanted && !m.stateWanted
 	m.stateWanted = a.StateWanted
 	var push Reply

@@ -54,6 +54,16 @@ func (d *Desk) reassigned(c trust.Change) {
 		}
 		for _, m := range d.live.of(id) {
 			m.reportAgain()
+			m.holdBack()
 		}
+	}
+}
+
+// holdBack keeps the agent from being sent what it was to run where it was before, until the engine has answered where it is.
+func (m *member) holdBack() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.remote != nil && m.report != nil {
+		m.remote.unsure = true
 	}
 }
