@@ -20,13 +20,14 @@ import (
 type cli struct {
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	Enroll  enroll.Cmd      `cmd:"" help:"Turn a bootstrap token into an agent's identity on disk."`
-	Renew   enroll.RenewCmd `cmd:"" help:"Get an agent's identity on disk its next certificate, before the current one ends."`
-	Dev     dev.Cmd         `cmd:"" help:"Run a throw-away installation on this machine: Vault, plugin, edge, all set up."`
-	Inspect inspect.Cmd     `cmd:"" help:"Tell offline what a token, certificate, key or document of a peer is, and whether it was copied intact."`
-	Status  status.Cmd      `cmd:"" help:"Show how the installation stands: issuers, agents and their certificates, edges, and what needs attention."`
-	Audit   audit.Cmd       `cmd:"" help:"Show who did what: the audit trail as a table, as JSON lines, live; and who came in through a leak."`
-	Setup   setup.Cmd       `cmd:"" help:"Bring a Vault to the state that Ampora needs: plugin, mount, issuer, policies, edges."`
+	Enroll  enroll.Cmd       `cmd:"" help:"Turn a bootstrap token into an agent's identity on disk."`
+	Renew   enroll.RenewCmd  `cmd:"" help:"Get an agent's identity on disk its next certificate, before the current one ends."`
+	Dev     dev.Cmd          `cmd:"" help:"Run a throw-away installation on this machine: Vault, plugin, edge, all set up."`
+	Inspect inspect.Cmd      `cmd:"" help:"Tell offline what a token, certificate, key or document of a peer is, and whether it was copied intact."`
+	Status  status.Cmd       `cmd:"" help:"Show how the installation stands: issuers, agents and their certificates, edges, and what needs attention."`
+	History audit.HistoryCmd `cmd:"" help:"Show everything that happened to an agent, in order, across the installations that it was on."`
+	Audit   audit.Cmd        `cmd:"" help:"Show who did what: the audit trail as a table, as JSON lines, live; and who came in through a leak."`
+	Setup   setup.Cmd        `cmd:"" help:"Bring a Vault to the state that Ampora needs: plugin, mount, issuer, policies, edges."`
 }
 
 // exited carries the exit code of --help and --version out of the parser.
