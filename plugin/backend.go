@@ -235,7 +235,6 @@ func (b *backend) invalidate(_ context.Context, key string) {
 		b.feed.PeersChanged()
 	case strings.HasPrefix(key, store.BatchPrefix):
 		b.enroll.Forget()
-	b.enroll.ForgetHandovers()
 	case key == store.TidiedKey || strings.HasPrefix(key, store.EventPrefix):
 		b.log.Forget()
 	}
@@ -251,6 +250,7 @@ func (b *backend) forget() {
 	b.pools.Forget()
 	b.peers.Forget()
 	b.enroll.Forget()
+	b.enroll.ForgetHandovers()
 	b.feed.PeersChanged()
 	b.feed.SettingsChanged()
 	b.feed.IssuersChanged()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/handover"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/ca"
 	"github.com/ampora/ampora/plugin/internal/name"
@@ -107,33 +108,55 @@ func (e *Enroller) DeleteAgent(ctx context.Context, origin audit.Origin, tenant,
 		return err
 	}
 	defer release()
-	if m.agent.In != nil && m.agent.In.State.Open() { // its source must hear how that ends
+	if m.agent.lands() { // its source must hear how that ends
 		return apitype.Errorf(apitype.HandoverPending, "the agent is in state %s with peer %s", m.agent.In.State, m.agent.In.Peer)
 	}
 	events := []apitype.Event{agentEvent(m.agent, apitype.ActionAgentDeleted)}
 	if !m.ended() {
 		events = append(events, revokedEvent(m.agent, reasonDeleted))
 	}
+	last := *m.agent
+	events = append(events, last.stepOut(handover.AgentRevoked, e.Now())...) // see removeAgent
 	return e.bury(ctx, m, audit.NewRecord(origin, e.Now(), events...))
 }
 
 // bury Puts the agent's tombstone, which is the commit, and then removes its row.
 func (e *Enroller) bury(ctx context.Context, m met, record *audit.Record) error {
-	row, err := e.revocation(ctx, m, reasonDeleted, e.Now())
+	row, err := e.grave(ctx, m, record)
 	if err != nil {
 		return err
 	}
-	row.Deleted = true
-	row.KeepUntil = row.NotAfter
-	if m.agent.TokenExpiresAt.After(row.KeepUntil) {
-		row.KeepUntil = m.agent.TokenExpiresAt
-	}
-	row.Record = record
 	if err := e.putRevoked(ctx, row); err != nil {
 		return err
 	}
 	e.finish(ctx, row.AgentID, &met{agent: m.agent, revoked: row})
 	return nil
+}
+
+// tombstone buries an agent that a peer has taken back by force, and that has leaves of ours. The step in its row was the commit.
+func (e *Enroller) tombstone(ctx context.Context, m *met) error {
+	row, err := e.grave(ctx, *m, nil)
+	if err != nil {
+		return err
+	}
+	if err := e.putRevoked(ctx, row); err != nil {
+		return err
+	}
+	m.revoked = row
+	return nil
+}
+
+// grave is the agent's tombstone. It stays until neither a leaf nor the token could be valid any more.
+func (e *Enroller) grave(ctx context.Context, m met, record *audit.Record) (*revokedRow, error) {
+	row, err := e.revocation(ctx, m, reasonDeleted, e.Now())
+	if err != nil {
+		return nil, err
+	}
+	row.Deleted, row.KeepUntil, row.Record = true, row.NotAfter, record
+	if m.agent.TokenExpiresAt.After(row.KeepUntil) {
+		row.KeepUntil = m.agent.TokenExpiresAt
+	}
+	return row, nil
 }
 
 // revocation is the record that covers every leaf the agent has. Where that was so before, the first reason and time stand.

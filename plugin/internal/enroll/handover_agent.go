@@ -2,6 +2,8 @@ package enroll
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -26,11 +28,7 @@ func (a *agentRow) mayRenew(r *renewal, now time.Time) ([]apitype.Event, error) 
 	case r.csr == nil:
 		return nil, apitype.Errorf(apitype.HandoverPending, "a handover to peer %s is open", a.Out.Peer)
 	}
-	step := a.Out.State.On(handover.LeafRotated, !now.Before(a.Out.ExpiresAt))
-	out := *a.Out
-	out.State, out.Since = step.Next, now.UTC()
-	a.Out = &out
-	return []apitype.Event{a.handoverEvent(apitype.HandoverSource, step.Event, nil)}, nil
+	return a.stepOut(handover.LeafRotated, now), nil
 }
 
 // came takes in that an agent was seen which a handover is to bring, with the leaf that its token names. That is the commit by
@@ -68,6 +66,13 @@ func (e *Enroller) forgetMoved(row *agentRow) {
 
 // Mismatch tells, once for each handover, that an agent which it is to bring came with another leaf than its token names.
 func (e *Enroller) Mismatch(ctx context.Context, origin audit.Origin, tenant string, in apitype.Mismatch) error {
+	if raw, err := hex.DecodeString(in.Fingerprint); err != nil || len(raw) != sha256.Size {
+		return apitype.Errorf(apitype.FieldInvalid, "fingerprint must be the SHA-256 of the presented certificate, in hex")
+	}
+	source, err := parseSource(in.SourceIP)
+	if err != nil {
+		return err
+	}
 	m, release, err := e.metAgent(ctx, tenant, in.AgentID)
 	if apitype.CodeOf(err) == apitype.AgentUnknown {
 		return nil
@@ -78,10 +83,6 @@ func (e *Enroller) Mismatch(ctx context.Context, origin audit.Origin, tenant str
 	defer release()
 	if !m.agent.lands() || m.agent.In.Mismatched {
 		return nil
-	}
-	source, err := parseSource(in.SourceIP)
-	if err != nil {
-		return err
 	}
 	next, incoming := *m.agent, *m.agent.In
 	incoming.Mismatched = true

@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
@@ -31,14 +32,14 @@ func (e *Enroller) Handover(ctx context.Context, origin audit.Origin, tenant, ag
 		return none, err
 	}
 	defer release()
+	if m, err = e.bringUpToDate(ctx, m); err != nil {
+		return none, err
+	}
 	peer, unhold, err := e.Peers.Hold(ctx, in.Peer)
 	if err != nil {
 		return none, err
 	}
 	defer unhold()
-	if m, err = e.bringUpToDate(ctx, m); err != nil {
-		return none, err
-	}
 	expires := e.Now().Add(ttl)
 	if err := e.mayLeave(m, expires); err != nil {
 		return none, err
@@ -52,7 +53,10 @@ func (e *Enroller) Handover(ctx context.Context, origin audit.Origin, tenant, ag
 	}
 	record := audit.NewRecord(origin, e.Now(), next.handoverEvent(apitype.HandoverSource, apitype.ActionHandoverIssued, nil))
 	next.Out.Event = record.Events[0].ID
-	claims, lineage := next.handoverClaims(self, peer)
+	claims, lineage, err := next.handoverClaims(self, peer)
+	if err != nil {
+		return none, err
+	}
 	claims.Source.Endpoint = e.endpoint(ctx)
 	token, err := e.Peers.Sign(ctx, peer, handover.TypeHandover, claims)
 	if err != nil {
@@ -143,8 +147,11 @@ func (e *Enroller) newOutgoing(ctx context.Context, row *agentRow, peer *federat
 	if err != nil {
 		return nil, err
 	}
-	now := e.Now().UTC()
-	return &outgoing{State: handover.Pending, move: move{
+	now, after := e.Now().UTC(), ""
+	if row.In != nil {
+		after = row.In.ID
+	}
+	return &outgoing{State: handover.Pending, After: after, move: move{
 		ID: uuid.NewString(), Peer: peer.Name, PeerID: peer.PeerID, Since: now, CreatedAt: now, ExpiresAt: expires.UTC().Truncate(time.Second),
 		Group: row.Group, Configuration: configuration, Fingerprint: row.Leaf.Fingerprint, Restores: restores,
 	}}, nil
@@ -159,24 +166,27 @@ func (e *Enroller) effectiveConfiguration(ctx context.Context, row *agentRow) (s
 }
 
 // handoverClaims is what the token of the row's outgoing handover says, and the lineage behind it.
-func (a *agentRow) handoverClaims(self string, peer *federation.Peer) (handover.Token, []string) {
+func (a *agentRow) handoverClaims(self string, peer *federation.Peer) (claims handover.Token, lineage []string, err error) {
 	o := a.Out
-	claims := handover.Token{
+	leaf, err := ca.ParseCertificate(a.Leaf.Certificate)
+	if err != nil || len(leaf.URIs) != 1 {
+		return claims, nil, fmt.Errorf("the certificate in an agent row is damaged: %w", err)
+	}
+	claims = handover.Token{
 		Issuer: self, Audience: peer.PeerID, ID: o.ID, Audit: o.Event,
 		IssuedAt: o.CreatedAt.Unix(), NotBefore: o.CreatedAt.Unix(), Expires: o.ExpiresAt.Unix(),
 		Agent: handover.Agent{
 			AgentID: a.AgentID, DisplayName: a.DisplayName, InstanceUID: a.InstanceUID, Description: a.Description, Capabilities: a.Capabilities,
 			Tenant: a.Tenant, Group: a.Group, Configuration: o.Configuration, Certificate: a.Leaf.Certificate, EnrolledAt: a.EnrolledAt.Unix(),
 		},
-		Target: handover.Target{Name: peer.Name, Endpoint: peer.Endpoint, CABundle: peer.CABundle},
-	}
-	if leaf, err := ca.ParseCertificate(a.Leaf.Certificate); err == nil && len(leaf.URIs) == 1 {
-		claims.Subject, claims.Confirmation.X5TS256 = leaf.URIs[0].String(), handover.Thumbprint(leaf)
+		Target:       handover.Target{Name: peer.Name, Endpoint: peer.Endpoint, CABundle: peer.CABundle},
+		Subject:      leaf.URIs[0].String(),
+		Confirmation: handover.Confirmation{X5TS256: handover.Thumbprint(leaf)},
 	}
 	if a.In == nil || a.In.State != handover.Active {
-		return claims, nil
+		return claims, nil, nil
 	}
-	token, earlier, _ := handover.Split(a.In.Token)
+	token, earlier, err := handover.Split(a.In.Token)
 	claims.Previous = a.In.TokenHash
-	return claims, append([]string{token}, earlier...)
+	return claims, append([]string{token}, earlier...), err
 }

@@ -31,9 +31,6 @@ func (e *Enroller) handoverInfo(ctx context.Context, tenant, id string) (*apityp
 	if m, err = e.bringUpToDate(ctx, m); err != nil {
 		return nil, err
 	}
-	if m.agent == nil {
-		return e.final(ctx, tenant, id, unknownHandover())
-	}
 	if m.agent.lastHandover(id) == apitype.HandoverSource {
 		return &m.agent.outInfo().info, nil
 	}
@@ -98,15 +95,13 @@ func (e *Enroller) EndHandover(ctx context.Context, origin audit.Origin, tenant,
 func (e *Enroller) endHandover(ctx context.Context, origin audit.Origin, tenant, id string, force bool) error {
 	m, release, err := e.metHandover(ctx, tenant, id, "")
 	if apitype.CodeOf(err) == apitype.HandoverUnknown {
-		if final, again := e.final(ctx, tenant, id, err); again == nil && final != nil {
-			return nil
-		}
+		return e.endFinal(ctx, tenant, id, force, err)
 	}
 	if err != nil {
 		return err
 	}
 	defer release()
-	if m, err = e.bringUpToDate(ctx, m); err != nil || m.agent == nil {
+	if m, err = e.bringUpToDate(ctx, m); err != nil {
 		return err
 	}
 	if m.agent.lastHandover(id) == apitype.HandoverTarget {
@@ -116,14 +111,31 @@ func (e *Enroller) endHandover(ctx context.Context, origin audit.Origin, tenant,
 		_, step, err := e.targetStep(ctx, origin, m, handover.DoGiveUp, nil)
 		return refusedStep(err, step.Code, string(m.agent.In.State))
 	}
-	in := handover.DoCancel
-	if force {
-		in = handover.DoForce
-	}
-	_, step, err := e.sourceStep(ctx, origin, m, in, nil)
+	_, step, err := e.sourceStep(ctx, origin, m, cancelOrForce(force), nil)
 	return refusedStep(err, step.Code, string(m.agent.Out.State))
 }
 
+// endFinal is what ending a handover answers that its agent's row has forgotten. Nothing is left to change.
+func (e *Enroller) endFinal(ctx context.Context, tenant, id string, force bool, none error) error {
+	final, err := e.final(ctx, tenant, id, none)
+	if err != nil {
+		return err
+	}
+	code := handover.TargetState(final.State).On(handover.DoGiveUp, true, false).Code
+	if final.Side == apitype.HandoverSource {
+		code = handover.SourceState(final.State).On(cancelOrForce(force), true).Code
+	}
+	return refusedStep(nil, code, final.State)
+}
+
+func cancelOrForce(force bool) handover.SourceInput {
+	if force {
+		return handover.DoForce
+	}
+	return handover.DoCancel
+}
+
+// refusedStep is the error of a step that was not taken, or nil.
 func refusedStep(err error, code apitype.Code, state string) error {
 	if err == nil && code != "" {
 		err = apitype.Errorf(code, "the handover is in state %s", state)

@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"strings"
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/handover"
@@ -12,7 +13,9 @@ import (
 )
 
 // Receipt takes in a receipt of a peer, and answers with ours where one is due. It may come any number of times, late, and out
-// of order. Errors: those of handover.Verify; peer_unknown, peer_suspended, handover_wrong_audience, handover_unknown.
+// of order. One about a handover that is not known here, or not as the peer says, is refused to the peer, which then need not say it
+// again; that happens after a restore. An answer to a question that was not asked is handover_unknown. Other errors: those of
+// handover.Verify; peer_unknown, peer_suspended, handover_wrong_audience, handover_malformed.
 func (e *Enroller) Receipt(ctx context.Context, origin audit.Origin, in apitype.ReceiptRequest) (apitype.ReceiptResponse, error) {
 	var none apitype.ReceiptResponse
 	peer, r, err := e.openReceipt(ctx, in.Receipt)
@@ -25,7 +28,7 @@ func (e *Enroller) Receipt(ctx context.Context, origin audit.Origin, in apitype.
 	case handover.StepNoted:
 		return none, e.Peers.Told(ctx, peer.Name, r.Sequence)
 	}
-	if err := name.CheckID(r.HandoverID, apitype.HandoverUnknown); err != nil {
+	if err := checkReceipt(r); err != nil {
 		return none, err
 	}
 	if r.Step.Answer() {
@@ -33,6 +36,27 @@ func (e *Enroller) Receipt(ctx context.Context, origin audit.Origin, in apitype.
 	}
 	return e.told(ctx, origin, peer, r)
 }
+
+// checkReceipt refuses claims that are not what they should be, before anything of them is stored, told or shown.
+func checkReceipt(r *handover.Receipt) error {
+	for claim, id := range map[string]string{"handover_id": r.HandoverID, "agent_id": r.AgentID} {
+		if name.CheckID(id, apitype.HandoverMalformed) != nil {
+			return apitype.Errorf(apitype.HandoverMalformed, "the claim %s of the receipt is no UUID", claim)
+		}
+	}
+	for claim, id := range map[string]string{"target_agent_id": r.TargetAgentID, "event": r.Event} {
+		if id != "" && name.CheckID(id, apitype.HandoverMalformed) != nil {
+			return apitype.Errorf(apitype.HandoverMalformed, "the claim %s of the receipt is no UUID", claim)
+		}
+	}
+	if strings.Trim(string(r.Code), "abcdefghijklmnopqrstuvwxyz_") != "" || len(r.Code) > maxCode {
+		return apitype.Errorf(apitype.HandoverMalformed, "the claim code of the receipt is no code")
+	}
+	return nil
+}
+
+// maxCode bounds the code of a peer, which may be newer than we are and have others.
+const maxCode = 64
 
 // noted takes in how new a bundle of ours the peer has pinned.
 func (e *Enroller) noted(ctx context.Context, peer *federation.Peer, r *handover.Receipt) (apitype.ReceiptResponse, error) {
@@ -77,9 +101,6 @@ func (e *Enroller) told(ctx context.Context, origin audit.Origin, peer *federati
 	if in == "" {
 		return apitype.ReceiptResponse{}, apitype.Errorf(apitype.HandoverMalformed, "the receipt has no step of ours")
 	}
-	if err := name.CheckID(r.AgentID, apitype.HandoverUnknown); err != nil {
-		return apitype.ReceiptResponse{}, err
-	}
 	defer e.Locks.Agent(r.AgentID, "")()
 	m, err := e.meet(ctx, r.AgentID, "")
 	if err != nil {
@@ -90,7 +111,7 @@ func (e *Enroller) told(ctx context.Context, origin audit.Origin, peer *federati
 	}
 	o := m.agent.Out
 	if o.PeerID != r.Issuer || o.TokenHash != r.TokenHash {
-		return apitype.ReceiptResponse{}, unknownHandover()
+		return e.refuseUnknown(ctx, peer, r)
 	}
 	if m, err = e.bringUpToDate(ctx, m); err != nil {
 		return apitype.ReceiptResponse{}, err
@@ -108,11 +129,16 @@ func (e *Enroller) toldLate(ctx context.Context, peer *federation.Peer, r *hando
 	switch {
 	case err != nil:
 		return apitype.ReceiptResponse{}, err
-	case row == nil || row.Final == nil || row.Side != apitype.HandoverSource || row.PeerID != r.Issuer || row.TokenHash != r.TokenHash:
-		return apitype.ReceiptResponse{}, unknownHandover()
+	case row == nil || row.Final == nil || row.Side != apitype.HandoverSource || row.AgentID != r.AgentID || row.PeerID != r.Issuer || row.TokenHash != r.TokenHash:
+		return e.refuseUnknown(ctx, peer, r)
 	}
 	state := handover.SourceState(row.Final.State)
 	return e.reply(ctx, peer, r, row.Final.State, state.On(in, true), nil)
+}
+
+// refuseUnknown answers a receipt for a handover that this installation knows nothing of.
+func (e *Enroller) refuseUnknown(ctx context.Context, peer *federation.Peer, r *handover.Receipt) (apitype.ReceiptResponse, error) {
+	return e.reply(ctx, peer, r, "", handover.SourceStep{Answer: handover.StepRefused, Code: apitype.HandoverUnknown}, nil)
 }
 
 // reply makes the answer to a receipt.
@@ -148,15 +174,14 @@ func (e *Enroller) answered(ctx context.Context, origin audit.Origin, peer *fede
 		return none, err
 	}
 	defer release()
-	if i := m.agent.In; i.PeerID != r.Issuer || i.TokenHash != r.TokenHash {
+	if i := m.agent.In; i.PeerID != r.Issuer || i.TokenHash != r.TokenHash || i.PeerAgentID != r.AgentID {
 		return none, unknownHandover()
 	}
 	m, _, err = e.targetStep(ctx, origin, m, in, r)
-	if err != nil || m.agent == nil {
-		return apitype.ReceiptResponse{HandoverID: r.HandoverID}, err
+	if err != nil {
+		return none, err
 	}
-	out := apitype.ReceiptResponse{HandoverID: r.HandoverID, State: string(m.agent.In.State)}
-	return out, nil
+	return apitype.ReceiptResponse{HandoverID: r.HandoverID, State: string(m.agent.In.State)}, nil
 }
 
 // targetReceipt is what the target says at this step.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/handover"
@@ -62,6 +64,9 @@ func (e *Enroller) open(ctx context.Context, in apitype.HandoverRedeemRequest) (
 	if err != nil {
 		return nil, err
 	}
+	if err := fits(opened.Token); err != nil {
+		return nil, err
+	}
 	a := &arrival{Opened: opened, in: in, rowID: handover.RowID(opened.Token.Issuer, opened.Token.ID)}
 	if a.home, err = opened.Home(self, keys{ctx, e.Peers}); err != nil || a.home == nil {
 		return a, err
@@ -76,15 +81,30 @@ func (e *Enroller) open(ctx context.Context, in apitype.HandoverRedeemRequest) (
 	return a, nil
 }
 
+// fits refuses what the agent's row does not take, with the row's own bounds.
+func fits(t handover.Token) error {
+	err := name.Text("display_name", t.Agent.DisplayName, name.MaxLabel)
+	switch {
+	case err != nil:
+		return apitype.Errorf(apitype.HandoverMalformed, "the claim agent.display_name is no name of an agent")
+	case t.Agent.InstanceUID != "" && name.CheckID(t.Agent.InstanceUID, apitype.HandoverMalformed) != nil:
+		return apitype.Errorf(apitype.HandoverMalformed, "the claim agent.instance_uid is no UUID")
+	case len(t.Agent.Description) > name.MaxDescription:
+		return apitype.Errorf(apitype.HandoverMalformed, "the claim agent.description has more than %d bytes", name.MaxDescription)
+	case t.Audit != "" && name.CheckID(t.Audit, apitype.HandoverMalformed) != nil:
+		return apitype.Errorf(apitype.HandoverMalformed, "the claim audit is no UUID")
+	}
+	return nil
+}
+
 // sentWith reports whether the token is the one by which the agent last left. It is looked at again under the agent's lock.
 func (a *agentRow) sentWith(token *handover.Ancestor) bool {
-	switch {
-	case a == nil:
-		return false
-	case a.Out != nil:
-		return a.Out.ID == token.Token.ID && a.Out.TokenHash == token.Hash
-	}
-	return false
+	return a != nil && a.Out != nil && a.Out.ID == token.Token.ID && a.Out.TokenHash == token.Hash
+}
+
+// redeemed reports whether the row is there, or waits, because of this very token.
+func (a *arrival) redeemed(row *agentRow) bool {
+	return row.lastHandover(a.Token.ID) == apitype.HandoverTarget && row.In.PeerID == a.Token.Issuer && row.In.TokenHash == a.Hash
 }
 
 // RedeemHandover takes an agent over from a peer, as far as this side can: its row is made, or found again, and waits for the
@@ -100,19 +120,7 @@ func (e *Enroller) RedeemHandover(ctx context.Context, origin audit.Origin, tena
 	if err != nil {
 		return none, err
 	}
-	cfg, err := e.Settings.Get(ctx)
-	if err != nil {
-		return none, err
-	}
-	if err := settings.NeedTenant(cfg, tenant); err != nil {
-		return none, err
-	}
 	defer e.Locks.Agent(a.rowID, "")()
-	peer, unhold, err := e.Peers.Hold(ctx, peer.Name)
-	if err != nil {
-		return none, err
-	}
-	defer unhold()
 	m, err := e.meet(ctx, a.rowID, "")
 	if err != nil {
 		return none, err
@@ -120,26 +128,27 @@ func (e *Enroller) RedeemHandover(ctx context.Context, origin audit.Origin, tena
 	if m, err = e.bringUpToDate(ctx, m); err != nil {
 		return none, err
 	}
-	if m.agent.lastHandover(a.Token.ID) == apitype.HandoverTarget {
-		return e.redeemedAgain(ctx, peer, m.agent)
+	peer, unhold, err := e.Peers.Hold(ctx, peer.Name)
+	if err != nil {
+		return none, err
 	}
+	defer unhold()
 	if err := e.mayArrive(ctx, tenant, peer, m, a); err != nil {
 		return none, err
 	}
-	landing, release, err := e.holdLanding(ctx, tenant, peer, m.agent, a)
+	if a.redeemed(m.agent) {
+		return e.redemption(ctx, peer, m.agent)
+	}
+	next, release, err := e.arrivingIn(ctx, tenant, peer, m.agent, a)
 	if err != nil {
 		return none, err
 	}
 	defer release()
-	next, err := e.arriving(ctx, tenant, peer, m.agent, a, landing)
-	if err != nil {
-		return none, err
-	}
-	if err := e.letGo(ctx, next.AgentID, m.agent.lastIn()); err != nil {
-		return none, err
-	}
 	next.Record = audit.NewRecord(origin, e.Now(), next.handoverEvent(apitype.HandoverTarget, apitype.ActionHandoverRedeemed, nil))
-	if err := e.point(ctx, next.In.ID, apitype.HandoverTarget, next.AgentID); err != nil {
+	if err := e.claim(ctx, next.In.ID, next.AgentID); err != nil {
+		return none, err
+	}
+	if err := e.letGo(ctx, next.AgentID, m.agent.inInfo()); err != nil {
 		return none, err
 	}
 	if _, err := e.took(ctx, m, next); err != nil { // the commit
@@ -148,21 +157,38 @@ func (e *Enroller) RedeemHandover(ctx context.Context, origin audit.Origin, tena
 	return e.redemption(ctx, peer, next)
 }
 
-// lastIn is the incoming handover that another one is about to replace.
-func (a *agentRow) lastIn() *finished {
-	if a == nil {
-		return nil
+// arrivingIn is the row of an agent that is to come, to where it lands; both are kept from being deleted until release is called.
+func (e *Enroller) arrivingIn(ctx context.Context, tenant string, peer *federation.Peer, own *agentRow, a *arrival) (next *agentRow, release func(), err error) {
+	to, release, err := e.holdLanding(ctx, tenant, peer, own, a)
+	if err != nil {
+		return nil, nil, err
 	}
-	return a.inInfo()
+	if next, err = e.arriving(ctx, tenant, peer, own, a, to); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return next, release, nil
 }
 
-// redeemedAgain answers a token that the row knows already.
-func (e *Enroller) redeemedAgain(ctx context.Context, peer *federation.Peer, row *agentRow) (apitype.HandoverRedemption, error) {
-	step := row.In.State.On(handover.RedeemedAgain, row.In.Acked, false)
-	if step.Code != "" {
-		return apitype.HandoverRedemption{}, apitype.Errorf(step.Code, "the handover is in state %s", row.In.State)
+// claim stores what leads from the handover to its agent. Its id is of the peer's choosing, and must not be one that leads to
+// another agent, or that is over.
+func (e *Enroller) claim(ctx context.Context, id, agentID string) error {
+	lock := &e.claiming[int(id[0])%len(e.claiming)]
+	lock.Lock()
+	defer lock.Unlock()
+	pointer, err := get[handoverRow](ctx, e, store.HandoverPrefix, id)
+	if err != nil {
+		return err
 	}
-	return e.redemption(ctx, peer, row)
+	if pointer.isOther(agentID) {
+		return apitype.Errorf(apitype.HandoverReplayed, "the token was redeemed here before, or has the id of another handover")
+	}
+	return e.point(ctx, id, apitype.HandoverTarget, agentID)
+}
+
+// isOther reports whether it cannot be that of a handover that is to bring this agent. A nil one is nobody's.
+func (h *handoverRow) isOther(agentID string) bool {
+	return h != nil && (h.Final != nil || h.Side != apitype.HandoverTarget || h.AgentID != agentID)
 }
 
 func (e *Enroller) redemption(ctx context.Context, peer *federation.Peer, row *agentRow) (apitype.HandoverRedemption, error) {
@@ -179,29 +205,56 @@ func (e *Enroller) redemption(ctx context.Context, peer *federation.Peer, row *a
 	return out, nil
 }
 
-// mayArrive refuses what the rows do not allow. A row that is not the agent's own stands there only when the token was
-// redeemed before.
+// mayArrive refuses what the rows do not allow. What has redeemed this very token may go on while the agent is still to come.
 func (e *Enroller) mayArrive(ctx context.Context, tenant string, peer *federation.Peer, m met, a *arrival) error {
+	cfg, err := e.Settings.Get(ctx)
+	if err != nil {
+		return err
+	}
+	if err := settings.NeedTenant(cfg, tenant); err != nil {
+		return err
+	}
 	if !peer.AllowsTenant(tenant) {
 		return apitype.Errorf(apitype.TenantMismatch, "peer %s may not bring agents into this tenant (allowed_tenants)", peer.Name)
+	}
+	if m.agent != nil && m.agent.Tenant != tenant {
+		return apitype.Errorf(apitype.TenantMismatch, "the agent is one of another tenant here, or of none")
+	}
+	if a.redeemed(m.agent) {
+		step := m.agent.In.State.On(handover.RedeemedAgain, m.agent.In.Acked, false)
+		return refusedStep(nil, step.Code, string(m.agent.In.State))
 	}
 	pointer, err := get[handoverRow](ctx, e, store.HandoverPrefix, a.Token.ID)
 	switch {
 	case err != nil:
 		return err
-	case pointer != nil && pointer.Final != nil, m.gone(), a.home == nil && m.agent != nil:
-		return apitype.Errorf(apitype.HandoverReplayed, "the token was redeemed here before")
+	case pointer.isOther(a.rowID), m.gone(), a.home == nil && m.agent != nil:
+		return apitype.Errorf(apitype.HandoverReplayed, "the token was redeemed here before, or has the id of another handover")
 	case a.home == nil:
 		return nil
+	}
+	return e.mayComeHome(ctx, m, a)
+}
+
+// mayComeHome refuses, under the agent's lock, an agent to whose row the token's lineage led before it was taken.
+func (e *Enroller) mayComeHome(ctx context.Context, m met, a *arrival) error {
+	switch {
 	case m.agent == nil || !m.agent.sentWith(a.home): // meanwhile
 		return apitype.Errorf(apitype.HandoverReplayed, "the agent has moved on since")
-	case !inTenant(tenant, m.agent.Tenant), tenant == "" && m.agent.Tenant != "":
-		return apitype.Errorf(apitype.TenantMismatch, "the agent is one of another tenant here")
 	case m.ended():
 		return apitype.Errorf(apitype.AgentRevoked, "the agent was revoked here")
-	case m.agent.In != nil && m.agent.In.State.Open():
+	case m.agent.lands():
 		return apitype.Errorf(apitype.HandoverPending, "an earlier handover of the agent to here is in state %s", m.agent.In.State)
-	case !m.agent.Out.State.Away():
+	}
+	if i := m.agent.In; i != nil {
+		if step := i.State.Sends(i.Acked); step != "" && e.hears(ctx, i.Peer, step) {
+			return apitype.Errorf(apitype.HandoverPending, "peer %s has not yet answered the receipt '%s' of the handover before (handovers/%s)", i.Peer, step, i.ID)
+		}
+	}
+	switch {
+	case m.agent.back():
+		return apitype.Errorf(apitype.HandoverReplayed, "the agent has come home since")
+	case !m.agent.away():
 		return apitype.Errorf(apitype.HandoverForced, "the agent is active here (%s)", m.agent.Out.State)
 	}
 	return nil
@@ -345,19 +398,16 @@ func (e *Enroller) InspectHandover(ctx context.Context, tenant string, in apityp
 	if out.Lineage, err = a.Hops(keys{ctx, e.Peers}); err != nil {
 		return none, err
 	}
-	if m.agent.lastHandover(a.Token.ID) == apitype.HandoverTarget {
-		out.State, out.Group, out.Configuration = string(m.agent.In.State), m.agent.In.Group, m.agent.In.Configuration
-		out.ConfigExists = true
-		if code := m.agent.In.State.On(handover.RedeemedAgain, false, false).Code; code != "" {
-			out.Problems = append(out.Problems, apitype.Errorf(code, "the handover is in state %s", out.State).Error())
-		}
-		return out, nil
-	}
-	if err := e.mayArrive(ctx, tenant, peer, m, a); err != nil {
-		if apitype.CodeOf(err) == "" {
+	err = e.mayArrive(ctx, tenant, peer, m, a)
+	if err != nil {
+		if apitype.CodeOf(err) == "" || store.UnknownOutcome(err) {
 			return none, err
 		}
 		out.Problems = append(out.Problems, err.Error())
+	}
+	if a.redeemed(m.agent) && m.agent.Tenant == tenant {
+		out.State, out.Group, out.Configuration, out.ConfigExists = string(m.agent.In.State), m.agent.In.Group, m.agent.In.Configuration, true
+		return out, nil
 	}
 	to, release, err := e.holdLanding(ctx, tenant, peer, m.agent, a)
 	switch {
@@ -385,7 +435,8 @@ func (a *arrival) inspection(peer *federation.Peer) apitype.HandoverInspection {
 	}
 }
 
-// labels are the attributes of an OpAMP AgentDescription in its JSON form, as key=value, sorted.
+// labels are the attributes of an OpAMP AgentDescription in its JSON form, as key=value, sorted. They are of the agent's choosing:
+// what a terminal would not show as it is stands in quotes.
 func labels(description string) []string {
 	type attribute struct {
 		Key   string                     `json:"key"`
@@ -401,15 +452,23 @@ func labels(description string) []string {
 	}
 	for _, l := range append(d.Identifying, d.NonIdentifying...) {
 		for _, value := range l.Value {
-			text := string(value)
-			if plain, err := strconv.Unquote(text); err == nil {
-				text = plain
+			text := ""
+			if json.Unmarshal(value, &text) != nil { // a number, a list, ...
+				text = string(value)
 			}
-			all = append(all, l.Key+"="+text)
+			all = append(all, visible(l.Key)+"="+visible(text))
 		}
 	}
 	slices.Sort(all)
 	return all
+}
+
+// visible quotes a text that holds what cannot be seen.
+func visible(text string) string {
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // capabilityNames names the bits of OpAMP's AgentCapabilities.

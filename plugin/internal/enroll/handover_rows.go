@@ -38,6 +38,8 @@ type move struct {
 type outgoing struct {
 	move
 	State handover.SourceState `json:"state"`
+	// After is the id of the incoming handover that the row had when this one began; another one is newer.
+	After string `json:"after,omitempty"`
 }
 
 // incoming is a handover from a peer.
@@ -53,9 +55,6 @@ type incoming struct {
 	// Token is the whole handover token with its lineage, which goes on when the agent does.
 	Token string  `json:"token"`
 	Leaf  leafRow `json:"leaf"` // as it comes
-	// Before is where the agent's last handover away had put it when it came back. When the source takes it back by force that
-	// counts again.
-	Before *outgoing `json:"before,omitempty"`
 }
 
 // handoverRow is handover/<shard>/<handover_id>.
@@ -75,8 +74,13 @@ func (*handoverRow) SchemaName() string { return "handover" }
 func (*handoverRow) SchemaVersion() int { return 1 }
 
 // away reports whether the agent is not served here because a peer has it, or is about to.
-func (a *agentRow) away() bool {
-	return a.Out != nil && a.Out.State.Away() && !(a.In != nil && a.In.State == handover.AwaitingReconnect)
+func (a *agentRow) away() bool { return a.Out != nil && a.Out.State.Away() && !a.back() }
+
+// back reports whether the agent has come, or may come, since its last handover away from here. That one stays in the row: should
+// the peer take the agent back by force, then it is what counts again.
+func (a *agentRow) back() bool {
+	return a.Out != nil && a.In != nil && a.In.ID != a.Out.After &&
+		(a.In.State == handover.AwaitingReconnect || a.In.State == handover.Active)
 }
 
 // absent reports whether there is no agent to this row, although there nearly was one.
@@ -89,7 +93,7 @@ func (a *agentRow) handoverState() (state, peer string) {
 	switch {
 	case a.In != nil && a.In.State.Open():
 		return string(a.In.State), a.In.Peer
-	case a.Out != nil && (a.Out.State.Open() || a.Out.State.Away()):
+	case a.Out != nil && a.Out.State == handover.Pending, a.away():
 		return string(a.Out.State), a.Out.Peer
 	}
 	return "", ""
@@ -97,6 +101,9 @@ func (a *agentRow) handoverState() (state, peer string) {
 
 // over reports whether nothing is left to come of the agent that is not there.
 func (a *agentRow) over() bool { return a.absent() && a.In.State.Sends(a.In.Acked) == "" }
+
+// given reports whether the agent was given leaves here, which may outlive its row.
+func (a *agentRow) given() bool { return a.Leaf.Peer == "" || a.Next != nil || len(a.Past) > 0 }
 
 // lands reports whether the agent is still to come, to what its handover says.
 func (a *agentRow) lands() bool { return a.In != nil && a.In.State.Open() }
@@ -116,7 +123,20 @@ func stateText(state, peer string) string {
 	return "AwaitingReconnect " + peer
 }
 
-// lastHandover is the record of the handover with that id, if the row still has it.
+// stepOut takes a step that something else brings about, of a handover that waits for its peer. It answers what tells of it, nothing
+// when there is no such handover. The step is stored with what has brought it about.
+func (a *agentRow) stepOut(in handover.SourceInput, now time.Time) []apitype.Event {
+	if a.Out == nil || a.Out.State != handover.Pending {
+		return nil
+	}
+	out := *a.Out
+	step := out.State.On(in, !now.Before(out.ExpiresAt))
+	out.State, out.Since = step.Next, now.UTC()
+	a.Out = &out
+	return []apitype.Event{a.handoverEvent(apitype.HandoverSource, step.Event, nil)}
+}
+
+// lastHandover is the side on which the row has the handover with that id, "" when it does not have it (any more).
 func (a *agentRow) lastHandover(id string) (side string) {
 	switch {
 	case a == nil:

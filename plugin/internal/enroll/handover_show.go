@@ -20,9 +20,9 @@ func (v *move) info(a *agentRow, side, state string) apitype.Handover {
 	}
 }
 
-// outInfo is the row's outgoing handover, nil without one.
+// outInfo is the row's outgoing handover, nil without one, or without a row.
 func (a *agentRow) outInfo() *finished {
-	if a.Out == nil {
+	if a == nil || a.Out == nil {
 		return nil
 	}
 	info := a.Out.info(a, apitype.HandoverSource, string(a.Out.State))
@@ -30,9 +30,9 @@ func (a *agentRow) outInfo() *finished {
 	return &finished{info: info, peerID: a.Out.PeerID, tokenHash: a.Out.TokenHash}
 }
 
-// inInfo is the row's incoming handover, nil without one.
+// inInfo is the row's incoming handover, nil without one, or without a row.
 func (a *agentRow) inInfo() *finished {
-	if a.In == nil {
+	if a == nil || a.In == nil {
 		return nil
 	}
 	info := a.In.info(a, apitype.HandoverTarget, string(a.In.State))

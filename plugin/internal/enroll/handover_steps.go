@@ -79,7 +79,7 @@ func (e *Enroller) letGoAll(ctx context.Context, row *agentRow) error {
 }
 
 // bringUpToDate takes the steps that time, revocation, a restore or the end of a peer have made due, and answers the agent as
-// it is then. The caller holds the agent's lock, and not the peer.
+// it is then. The caller holds the agent's lock.
 func (e *Enroller) bringUpToDate(ctx context.Context, m met) (met, error) {
 	if m.agent == nil {
 		return m, nil
@@ -88,37 +88,41 @@ func (e *Enroller) bringUpToDate(ctx context.Context, m met) (met, error) {
 	if err != nil {
 		return m, err
 	}
-	if o := m.agent.Out; o != nil && o.State == handover.Pending {
-		in := handover.SourceInput("")
-		switch {
-		case m.ended():
-			in = handover.AgentRevoked
-		case o.Restores != restores || e.peerEnded(ctx, o.Peer):
-			in = handover.DoCancel
-		case !e.Now().Before(o.ExpiresAt):
-			in = handover.TimeUp
-		}
-		if in != "" {
-			if m, _, err = e.sourceStep(ctx, audit.System(), m, in, nil); err != nil {
-				return m, err
-			}
+	if in := e.dueAtSource(ctx, m, restores); in != "" {
+		if m, _, err = e.sourceStep(ctx, audit.System(), m, in, nil); err != nil {
+			return m, err
 		}
 	}
-	if i := m.agent.In; i != nil && i.State.Open() {
-		in := handover.TargetInput("")
-		switch {
-		case m.ended(), i.Restores != restores, i.State == handover.AwaitingRelease && e.peerEnded(ctx, i.Peer):
-			in = handover.DoGiveUp
-		case e.Now().Sub(i.Since) >= handover.LapseAfter:
-			in = handover.TooLate
-		}
-		if in != "" {
-			if m, _, err = e.targetStep(ctx, audit.System(), m, in, nil); err != nil {
-				return m, err
-			}
-		}
+	if in := e.dueAtTarget(ctx, m, restores); in != "" {
+		m, _, err = e.targetStep(ctx, audit.System(), m, in, nil)
 	}
-	return m, nil
+	return m, err
+}
+
+func (e *Enroller) dueAtSource(ctx context.Context, m met, restores int) handover.SourceInput {
+	o := m.agent.Out
+	switch {
+	case o == nil || o.State != handover.Pending:
+	case m.ended():
+		return handover.AgentRevoked
+	case o.Restores != restores, e.peerEnded(ctx, o.Peer):
+		return handover.DoCancel
+	case !e.Now().Before(o.ExpiresAt):
+		return handover.TimeUp
+	}
+	return ""
+}
+
+func (e *Enroller) dueAtTarget(ctx context.Context, m met, restores int) handover.TargetInput {
+	i := m.agent.In
+	switch {
+	case i == nil || !i.State.Open():
+	case m.ended(), i.Restores != restores, i.State == handover.AwaitingRelease && e.peerEnded(ctx, i.Peer):
+		return handover.DoGiveUp
+	case e.Now().Sub(i.Since) >= handover.LapseAfter:
+		return handover.TooLate
+	}
+	return ""
 }
 
 // peerEnded reports whether it is known that the peer is suspended, or gone.
@@ -172,15 +176,16 @@ func (e *Enroller) targetStep(ctx context.Context, origin audit.Origin, m met, i
 	}
 	next.In = &incoming
 	if step.Next == handover.Active && i.State != handover.Active {
-		if err := e.arrive(ctx, &next); err != nil {
+		if err := next.arrive(e.Now()); err != nil {
 			return m, step, err
 		}
 	}
-	if step.Next == handover.Rejected && i.State == handover.Active {
-		next.Out = i.Before
-	}
 	if step.Event != "" {
-		next.Record = audit.NewRecord(origin, e.Now(), next.handoverEvent(apitype.HandoverTarget, step.Event, receipt))
+		events := []apitype.Event{next.handoverEvent(apitype.HandoverTarget, step.Event, receipt)}
+		if next.absent() { // also for a peer that it was to go on to
+			events = append(events, next.stepOut(handover.DoCancel, e.Now())...)
+		}
+		next.Record = audit.NewRecord(origin, e.Now(), events...)
 	}
 	m, err := e.took(ctx, m, &next)
 	return m, step, err
@@ -196,24 +201,18 @@ func (e *Enroller) took(ctx context.Context, m met, next *agentRow) (met, error)
 	return m, nil
 }
 
-// arrive makes the agent that has come the row's: its leaf is the current one, and what the row knew of an agent that was away
-// is over.
-func (e *Enroller) arrive(ctx context.Context, next *agentRow) error {
-	if err := e.letGo(ctx, next.AgentID, next.outInfo()); err != nil {
-		return err
-	}
-	in := next.In // a copy already, see targetStep
-	in.Before = next.Out
-	if next.Leaf.Generation != in.Leaf.Generation {
-		next.supersede(next.Leaf, e.Now())
-	}
-	next.Out, next.Leaf, next.Next, next.NextSeen = nil, in.Leaf, nil, time.Time{}
-	next.Group, next.Configuration = in.Group, in.Configuration
-	claims, err := in.claims()
+// arrive makes the agent that has come the row's: its leaf is the current one.
+func (a *agentRow) arrive(now time.Time) error {
+	claims, err := a.In.claims()
 	if err != nil {
 		return err
 	}
-	next.takeOver(claims)
+	if a.Leaf.Generation != a.In.Leaf.Generation {
+		a.supersede(a.Leaf, now)
+	}
+	a.Leaf, a.Next, a.NextSeen = a.In.Leaf, nil, time.Time{}
+	a.Group, a.Configuration = a.In.Group, a.In.Configuration
+	a.takeOver(claims)
 	return nil
 }
 

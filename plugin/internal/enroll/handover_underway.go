@@ -3,7 +3,9 @@ package enroll
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,29 +17,54 @@ import (
 	"github.com/ampora/ampora/plugin/internal/store"
 )
 
-// maxOutbox is how many receipts one read of the outbox answers.
+// maxOutbox is how many receipts for one peer a read of the outbox answers: one that is away for long does not keep those of
+// others waiting.
 const maxOutbox = 100
 
 // underway knows the agents whose handovers are not over: something is awaited, or a receipt is to be carried. It is read from
 // storage when it is first needed, and then kept. The zero value is ready.
 type underway struct {
-	mu     sync.Mutex
-	agents map[string]bool // nil until read
-	moved  map[string]bool // what happened during a read
+	reading sync.Mutex // held by whoever reads it from storage
+	mu      sync.Mutex
+	agents  map[string]owed  // nil until read
+	moved   map[string]*owed // what happened during a read, nil for what is over
 }
+
+// owed is what the row of such an agent owes a peer, nothing without a step.
+type owed struct {
+	peer  string
+	step  handover.Step
+	since time.Time
+}
+
+// owed is nil when nothing is to come of the row's handovers any more.
+func (a *agentRow) owed() *owed {
+	if a.In != nil {
+		if step := a.In.State.Sends(a.In.Acked); step != "" {
+			return &owed{a.In.Peer, step, a.In.Since}
+		}
+	}
+	if a.Out != nil && a.Out.State.Open() || a.lands() {
+		return &owed{}
+	}
+	return nil
+}
+
+// underway reports whether something is still to come of the row's handovers.
+func (a *agentRow) underway() bool { return a.owed() != nil }
 
 // track takes in a row after its Put.
 func (u *underway) track(row *agentRow) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	is := row.underway()
+	owed := row.owed()
 	if u.moved != nil {
-		u.moved[row.AgentID] = is
+		u.moved[row.AgentID] = owed
 	}
 	switch {
 	case u.agents == nil:
-	case is:
-		u.agents[row.AgentID] = true
+	case owed != nil:
+		u.agents[row.AgentID] = *owed
 	default:
 		delete(u.agents, row.AgentID)
 	}
@@ -49,47 +76,58 @@ func (u *underway) discard() {
 	u.agents, u.moved = nil, nil
 }
 
-// underway reports whether something is still to come of the row's handovers.
-func (a *agentRow) underway() bool {
-	return a.Out != nil && a.Out.State.Open() || a.In != nil && (a.In.State.Open() || a.In.State.Sends(a.In.Acked) != "")
-}
-
-// ids are the agents, in order.
-func (u *underway) ids(read func(visit func(*agentRow)) error) ([]string, error) {
+// all is a copy of what is known; read visits every row that has a handover.
+func (u *underway) all(read func(visit func(*agentRow)) error) (map[string]owed, error) {
+	u.reading.Lock()
+	defer u.reading.Unlock()
+	if known := u.begin(); known != nil {
+		return known, nil
+	}
+	agents := map[string]owed{}
+	err := read(func(row *agentRow) {
+		if owed := row.owed(); owed != nil {
+			agents[row.AgentID] = *owed
+		}
+	})
 	u.mu.Lock()
-	if u.agents == nil {
-		u.moved = map[string]bool{}
-		u.mu.Unlock()
-		agents := map[string]bool{}
-		err := read(func(row *agentRow) {
-			if row.underway() {
-				agents[row.AgentID] = true
-			}
-		})
-		u.mu.Lock()
-		if err != nil || u.moved == nil { // or what was read may be wrong
-			u.mu.Unlock()
-			return nil, errors.Join(err, apitype.Errorf(apitype.NotReady, "the handovers are being read"))
-		}
-		for id, is := range u.moved {
-			if agents[id] = is; !is {
-				delete(agents, id)
-			}
-		}
-		u.agents, u.moved = agents, nil
-	}
 	defer u.mu.Unlock()
-	var ids []string
-	for id := range u.agents {
-		ids = append(ids, id)
+	moved := u.moved
+	u.moved = nil
+	if err != nil {
+		return nil, err
 	}
-	slices.Sort(ids)
-	return ids, nil
+	if moved == nil { // discarded meanwhile: what was read may be wrong
+		return nil, apitype.Errorf(apitype.NotReady, "the handovers are being read")
+	}
+	for id, owed := range moved {
+		if delete(agents, id); owed != nil {
+			agents[id] = *owed
+		}
+	}
+	u.agents = agents
+	return maps.Clone(agents), nil
 }
 
-// underwayIDs are the agents whose handovers are not over.
+// begin answers a copy of what is known. When nothing is, a read begins.
+func (u *underway) begin() map[string]owed {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.agents == nil {
+		u.moved = map[string]*owed{}
+		return nil
+	}
+	return maps.Clone(u.agents)
+}
+
+// owedBy is what the agents owe whose handovers are not over.
+func (e *Enroller) owedBy(ctx context.Context) (map[string]owed, error) {
+	return e.underway.all(func(visit func(*agentRow)) error { return e.eachMoved(ctx, visit) })
+}
+
+// underwayIDs are those agents, in order.
 func (e *Enroller) underwayIDs(ctx context.Context) ([]string, error) {
-	return e.underway.ids(func(visit func(*agentRow)) error { return e.eachMoved(ctx, visit) })
+	all, err := e.owedBy(ctx)
+	return slices.Sorted(maps.Keys(all)), err
 }
 
 // eachMoved visits the row of every agent that has a handover. One that has two is visited twice.
@@ -147,7 +185,8 @@ func (e *Enroller) sweepHandover(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if pointer.Final != nil && e.Now().Before(pointer.Made.Add(time.Duration(cfg.AuditRetention)*time.Second)) {
+	keep := max(time.Duration(cfg.AuditRetention)*time.Second, handover.MaxLifetime+handover.LapseAfter) // or the token could work again
+	if pointer.Final != nil && e.Now().Before(pointer.Made.Add(keep)) {
 		return nil
 	}
 	return e.Store.Delete(ctx, store.Sharded(store.HandoverPrefix, id))
@@ -176,7 +215,8 @@ func (e *Enroller) tend(ctx context.Context, agentID string) error {
 	return err
 }
 
-// Outbox is what waits to be carried to peers: receipts of handovers, and acknowledgements of bundles.
+// Outbox is what waits to be carried to peers: receipts of handovers, and acknowledgements of bundles; the oldest first, and of
+// each peer's no more than maxOutbox.
 func (e *Enroller) Outbox(ctx context.Context) (apitype.Outbox, error) {
 	out := apitype.Outbox{Messages: []apitype.OutboxMessage{}}
 	pending, err := e.Peers.Pending(ctx)
@@ -184,11 +224,11 @@ func (e *Enroller) Outbox(ctx context.Context) (apitype.Outbox, error) {
 		return out, err
 	}
 	out.Messages = append(out.Messages, pending...)
-	ids, err := e.underwayIDs(ctx)
+	all, err := e.owedBy(ctx)
 	if err != nil {
 		return out, err
 	}
-	for _, id := range ids {
+	for _, id := range e.nextToSend(ctx, all) {
 		message, err := e.outboxMessage(ctx, id)
 		if err != nil {
 			return out, err
@@ -197,14 +237,29 @@ func (e *Enroller) Outbox(ctx context.Context) (apitype.Outbox, error) {
 			out.Messages = append(out.Messages, *message)
 		}
 	}
-	slices.SortStableFunc(out.Messages, func(a, b apitype.OutboxMessage) int {
-		if a.Since < b.Since {
-			return -1
-		}
-		return 1
-	})
-	out.Messages = out.Messages[:min(len(out.Messages), maxOutbox)]
+	slices.SortStableFunc(out.Messages, func(a, b apitype.OutboxMessage) int { return strings.Compare(a.Since, b.Since) })
 	return out, nil
+}
+
+// nextToSend are the agents whose receipts are next, the oldest first.
+func (e *Enroller) nextToSend(ctx context.Context, all map[string]owed) []string {
+	ids := slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(id string) bool { return all[id].step == "" })
+	slices.SortStableFunc(ids, func(a, b string) int { return all[a].since.Compare(all[b].since) })
+	count := map[string]int{}
+	return slices.DeleteFunc(ids, func(id string) bool {
+		if !e.hears(ctx, all[id].peer, all[id].step) {
+			return true
+		}
+		count[all[id].peer]++
+		return count[all[id].peer] > maxOutbox
+	})
+}
+
+// hears reports whether a receipt can be carried to the peer: it is still one, and not suspended. That an agent will not come is
+// said to a suspended one, too.
+func (e *Enroller) hears(ctx context.Context, name string, step handover.Step) bool {
+	peer, err := e.Peers.Get(ctx, name)
+	return err == nil && (!peer.Suspended || step == handover.StepLapsed)
 }
 
 func (e *Enroller) outboxMessage(ctx context.Context, agentID string) (*apitype.OutboxMessage, error) {
@@ -215,13 +270,10 @@ func (e *Enroller) outboxMessage(ctx context.Context, agentID string) (*apitype.
 	}
 	i := m.agent.In
 	step := i.State.Sends(i.Acked)
-	if step == "" {
+	if step == "" || !e.hears(ctx, i.Peer, step) {
 		return nil, nil
 	}
 	peer, err := e.Peers.Get(ctx, i.Peer)
-	if apitype.CodeOf(err) == apitype.PeerUnknown || err == nil && peer.Suspended && step != handover.StepLapsed {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +290,7 @@ func (e *Enroller) PeerGone(ctx context.Context, peer *federation.Peer, why stri
 	}
 	between := 0
 	for _, id := range ids {
-		open, err := e.leavePeer(ctx, id, peer.Name)
+		open, err := e.leavePeer(ctx, id, peer)
 		if err != nil {
 			return err
 		}
@@ -252,30 +304,26 @@ func (e *Enroller) PeerGone(ctx context.Context, peer *federation.Peer, why stri
 	return nil
 }
 
-// leavePeer ends what is pending with the peer, and reports whether something is still under way.
-func (e *Enroller) leavePeer(ctx context.Context, agentID, peer string) (open bool, err error) {
+// leavePeer ends what is pending with the peer, and reports whether the agent is between both sides. One that has come is, until
+// its source knows; a source that is lost for good never will, so suspending it first is enough.
+func (e *Enroller) leavePeer(ctx context.Context, agentID string, peer *federation.Peer) (between bool, err error) {
 	defer e.Locks.Agent(agentID, "")()
 	m, err := e.meet(ctx, agentID, "")
 	if err != nil || m.agent == nil {
 		return false, err
 	}
-	if o := m.agent.Out; o != nil && o.Peer == peer && o.State.Open() {
-		if o.State == handover.Pending {
-			m, _, err = e.sourceStep(ctx, audit.System(), m, handover.DoCancel, nil)
-		}
-		if err != nil {
+	if o := m.agent.Out; o != nil && o.Peer == peer.Name && o.State == handover.Pending {
+		if m, _, err = e.sourceStep(ctx, audit.System(), m, handover.DoCancel, nil); err != nil {
 			return false, err
 		}
-		open = m.agent.Out.State.Open()
 	}
-	if i := m.agent.In; i != nil && i.Peer == peer && m.agent.underway() {
-		if i.State == handover.AwaitingRelease {
-			m, _, err = e.targetStep(ctx, audit.System(), m, handover.DoGiveUp, nil)
+	if i := m.agent.In; i != nil && i.Peer == peer.Name && i.State == handover.AwaitingRelease {
+		if m, _, err = e.targetStep(ctx, audit.System(), m, handover.DoGiveUp, nil); err != nil {
+			return false, err
 		}
-		if err != nil || m.agent == nil {
-			return open, err
-		}
-		open = open || m.agent.In.State == handover.AwaitingReconnect || m.agent.In.State == handover.Active && !m.agent.In.Acked
 	}
-	return open, nil
+	out, in := m.agent.Out, m.agent.In
+	between = m.agent.away() && out.Peer == peer.Name && out.State == handover.Released ||
+		in != nil && in.Peer == peer.Name && (in.State == handover.AwaitingReconnect || in.State == handover.Active && !in.Acked && !peer.Suspended)
+	return between, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/plugin/handover"
 	"github.com/ampora/ampora/plugin/internal/audit"
 	"github.com/ampora/ampora/plugin/internal/authority"
 	"github.com/ampora/ampora/plugin/internal/epoch"
@@ -51,6 +52,7 @@ type Enroller struct {
 
 	unfinished atomic.Bool // see Unfinished
 	underway   underway
+	claiming   [16]sync.Mutex // see claim
 }
 
 // met is what storage knows of one agent and the token that became it, or may. Each part may be nil.
@@ -120,16 +122,32 @@ func (e *Enroller) settle(ctx context.Context, m *met) error {
 		}
 		m.token = nil
 	}
-	if m.agent != nil && (m.gone() || m.agent.over()) {
-		if err := e.letGoAll(ctx, m.agent); err != nil {
+	if m.agent != nil && m.agent.over() && !m.gone() && m.agent.given() {
+		if err := e.tombstone(ctx, m); err != nil {
 			return err
 		}
-		if err := e.Store.Delete(ctx, store.Sharded(store.AgentPrefix, m.agent.AgentID)); err != nil {
-			return err
-		}
-		e.forgetMoved(m.agent)
-		m.agent = nil
 	}
+	if m.agent != nil && (m.gone() || m.agent.over()) {
+		return e.removeAgent(ctx, m)
+	}
+	return nil
+}
+
+// removeAgent removes the row of an agent that has a tombstone, or that never was, when it is written down what became of its
+// handovers.
+func (e *Enroller) removeAgent(ctx context.Context, m *met) error {
+	last := *m.agent
+	if m.gone() {
+		last.stepOut(handover.AgentRevoked, m.revoked.Time) // told with the tombstone
+	}
+	if err := e.letGoAll(ctx, &last); err != nil {
+		return err
+	}
+	if err := e.Store.Delete(ctx, store.Sharded(store.AgentPrefix, last.AgentID)); err != nil {
+		return err
+	}
+	e.forgetMoved(&last)
+	m.agent = nil
 	return nil
 }
 

@@ -163,7 +163,11 @@ func (e *Enroller) carryOut(ctx context.Context, job *revokeJob, ids []string) e
 		if err != nil {
 			return err
 		}
-		return e.putRevoked(ctx, row)
+		if err := e.putRevoked(ctx, row); err != nil {
+			return err
+		}
+		e.endPending(ctx, met{agent: m.agent, revoked: row})
+		return nil
 	})
 	if err != nil {
 		return err

@@ -26,21 +26,31 @@ func (e *Enroller) update(ctx context.Context, origin audit.Origin, tenant, agen
 	}
 	defer release()
 	next, details := *m.agent, map[string]any{}
-	if in.Configuration != nil && *in.Configuration != next.Configuration {
+	if next.lands() { // what it is to have when it has come
+		incoming := *next.In
+		next.In = &incoming
+	}
+	if in.Configuration != nil && !next.hasConfiguration(*in.Configuration) {
 		release, err := e.HoldConfiguration(ctx, next.Tenant, *in.Configuration)
 		if err != nil {
 			return apitype.Agent{}, false, err
 		}
 		defer release()
 		details["configuration"], next.Configuration = *in.Configuration, *in.Configuration
+		if next.lands() {
+			next.In.Configuration = next.Configuration
+		}
 	}
-	if in.Group != nil && *in.Group != next.Group {
+	if in.Group != nil && !next.inGroup(*in.Group) {
 		release, err := e.HoldGroup(ctx, next.Tenant, *in.Group)
 		if err != nil {
 			return apitype.Agent{}, false, err
 		}
 		defer release()
 		details["group"], next.Group = *in.Group, *in.Group
+		if next.lands() {
+			next.In.Group = next.Group
+		}
 	}
 	if in.DisplayName != nil && *in.DisplayName != next.DisplayName {
 		// The new name may hold what an agent said, and so stays out of the event.
@@ -60,6 +70,15 @@ func (e *Enroller) update(ctx context.Context, origin audit.Origin, tenant, agen
 	}
 	e.finish(ctx, agentID, &met{agent: &next})
 	return next.info(m.revoked), true, nil
+}
+
+// inGroup and hasConfiguration speak of an agent that is to come home as well: of what it is to have here then.
+func (a *agentRow) inGroup(group string) bool {
+	return a.Group == group && (!a.lands() || a.In.Group == group)
+}
+
+func (a *agentRow) hasConfiguration(configuration string) bool {
+	return a.Configuration == configuration && (!a.lands() || a.In.Configuration == configuration)
 }
 
 func validUpdate(in apitype.AgentUpdateRequest) error {
