@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"time"
 
 	"github.com/ampora/ampora/edge/vaultgate"
@@ -57,7 +58,7 @@ func (p *peer) look(ctx context.Context, row Peer, l *line) error {
 	}
 	var card apitype.FederationBundle
 	var claims handover.Bundle
-	if reply.status != 200 || json.Unmarshal(reply.body, &card) != nil || handover.Unverified(card.BundleJWS, handover.TypeBundle, &claims) != nil {
+	if reply.status != http.StatusOK || json.Unmarshal(reply.body, &card) != nil || handover.Unverified(card.BundleJWS, handover.TypeBundle, &claims) != nil {
 		return p.wrong(l, "it answers with something else than a card: is federation_url right?")
 	}
 	if card.PeerID != row.PeerID || claims.Issuer != row.PeerID {

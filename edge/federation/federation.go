@@ -5,7 +5,7 @@
 //	GET  /federation/bundle     our card as JSON (apitype.FederationBundle): what the other side writes to its peers/<name>
 //	GET  /federation/crls       the lists of revoked certificates of all our issuers, as PEM blocks 'X509 CRL'
 //	POST /federation/receipts   a receipt of a peer (application/jose, RFC 7515 section 3.1); 200 with the answer, as
-//	                            application/jose, or 204 when there is none
+//	                            application/jose, or 204 when there is none (a receipt that is itself an answer)
 //
 // Refusals are problem documents (RFC 9457) whose type ends in the code of the error catalogue.
 //

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"net/http"
 	"slices"
 	"time"
 
@@ -139,7 +140,7 @@ func (p *peer) fetch(ctx context.Context, row Peer, l *line) {
 	p.mu.Unlock()
 	reply, err := p.call(ctx, l, request{path: pathCRLs, most: maxLists, timeout: max(listTime, p.Timing.Call), etag: etag})
 	var got map[issuerKey]*list
-	if err == nil && reply.status == 200 {
+	if err == nil && reply.status == http.StatusOK {
 		got, err = parseLists(reply.body, row.Pinned)
 	}
 	if ctx.Err() != nil {
@@ -151,7 +152,7 @@ func (p *peer) fetch(ctx context.Context, row Peer, l *line) {
 	}
 	p.mu.Lock()
 	p.lists.retry, p.lists.next = retry{}, time.Now().Add(p.every()*9/10)
-	if reply.status == 200 {
+	if reply.status == http.StatusOK {
 		p.lists.etag = reply.etag
 	}
 	more := p.lists.take(got)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -17,7 +18,6 @@ const (
 	deliveriesAtOnce = 4  // to one peer
 	deliveryBatch    = 64 // of one look into the outbox: then it is looked again, for other edges deliver as well
 	forgetAfter      = time.Hour
-	pinnedEvery      = 10 * time.Minute // an acknowledgement that Vault gives out again
 )
 
 // outbox carries what waits in Vault to the peers. The order does not matter: of one handover there is one message at most.
@@ -213,11 +213,7 @@ func (p *peer) carry(ctx context.Context, l *line, m apitype.OutboxMessage) (the
 	p.mu.Lock()
 	p.post.retry = retry{}
 	p.mu.Unlock()
-	switch {
-	case reply.status == 204 && m.Step == string(handover.StepPinned):
-		p.told(m)
-		return true
-	case reply.status != 200 || reply.media != jose:
+	if reply.status != http.StatusOK || reply.media != jose {
 		p.putOff(m, metrics.ReceiptRefused, "the peer does not answer with a receipt", 0)
 		return true
 	}
@@ -228,7 +224,7 @@ func (p *peer) carry(ctx context.Context, l *line, m apitype.OutboxMessage) (the
 	case err == nil:
 		p.counts.Receipts.WithLabelValues(metrics.ReceiptAnswered).Inc()
 		p.Logger.Info("a peer has answered a receipt", "peer", p.name, "handover_id", m.ID, "step", m.Step, "state", got.State)
-		p.rest(m, 0)
+		p.rest(m)
 	case code == "" || code.VaultStatus() >= 500:
 		p.putOff(m, metrics.ReceiptPutOff, "Vault does not take the answer now: "+vaultgate.Cause(err), 0)
 	default:
@@ -252,18 +248,11 @@ func (p *peer) undelivered(m apitype.OutboxMessage, f *fault) (there bool) {
 	return false
 }
 
-// told is an acknowledgement that has arrived.
-func (p *peer) told(m apitype.OutboxMessage) {
-	p.counts.Receipts.WithLabelValues(metrics.ReceiptTold).Inc()
-	p.Logger.Debug("a peer knows which of its bundles is pinned here", "peer", p.name)
-	p.rest(m, pinnedEvery)
-}
-
 // rest leaves alone what has been settled: should it still wait in the outbox, it is tried again, but not at once.
-func (p *peer) rest(m apitype.OutboxMessage, wait time.Duration) {
+func (p *peer) rest(m apitype.OutboxMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.post.note(m, p.post.letters[letter{m.ID, m.Step}].after("", p.Timing, wait))
+	p.post.note(m, p.post.letters[letter{m.ID, m.Step}].after("", p.Timing, 0))
 }
 
 // putOff has a message tried again later, and logs why, once.

@@ -22,7 +22,6 @@ const (
 	FederationOther    = "other"
 
 	ReceiptAnswered      = "answered"       // and Vault has taken the answer
-	ReceiptTold          = "told"           // where no answer is due
 	ReceiptRefused       = "refused"        // by the peer
 	ReceiptAnswerRefused = "answer_refused" // by our Vault
 	ReceiptPutOff        = "put_off"        // the peer, or our Vault for the answer, was away
@@ -47,7 +46,7 @@ func (m *Metrics) Federation(read func() []PeerState) (*Federation, error) {
 		}, []string{"about", "outcome"}),
 		Receipts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "receipts_sent_total",
-			Help: "Receipts of handovers carried to peers by result: answered, told (no answer is due), refused (by the peer), answer_refused (by our Vault), put_off (the peer or Vault was away).",
+			Help: "Receipts of handovers carried to peers by result: answered, refused (by the peer), answer_refused (by our Vault), put_off (the peer or Vault was away).",
 		}, []string{"result"}),
 	}
 	for about, outcomes := range map[string][]string{
@@ -59,7 +58,7 @@ func (m *Metrics) Federation(read func() []PeerState) (*Federation, error) {
 			f.Requests.WithLabelValues(about, outcome)
 		}
 	}
-	for _, result := range []string{ReceiptAnswered, ReceiptTold, ReceiptRefused, ReceiptAnswerRefused, ReceiptPutOff} {
+	for _, result := range []string{ReceiptAnswered, ReceiptRefused, ReceiptAnswerRefused, ReceiptPutOff} {
 		f.Receipts.WithLabelValues(result)
 	}
 	return f, errors.Join(m.registry.Register(f.Requests), m.registry.Register(f.Receipts), m.registry.Register(newPeers(read)))
