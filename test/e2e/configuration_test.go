@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -76,6 +78,67 @@ func TestStockSupervisorsCollectorRunsItsConfiguration(t *testing.T) {
 			runs("/third")
 		})
 	}
+}
+
+// TestAgentsOfTwoEdgesGetTheirConfiguration has agents on the client library of opamp-go, over both transports and at two edges,
+// follow their group's configuration, through the sudden end of one edge.
+func TestAgentsOfTwoEdgesGetTheirConfiguration(t *testing.T) {
+	t.Parallel()
+	in := install(t, "--config", "heartbeat_interval=1")
+	edges := []*edge{in.edge("one"), in.edge("two")}
+	name := "base"
+	write := func(body string) {
+		t.Helper()
+		_, err := in.engine.WriteConfiguration(in.ctx(), name, apitype.ConfigurationRequest{Body: &body})
+		must(t, err)
+	}
+	write("one")
+	_, err := in.engine.WriteGroup(in.ctx(), "web", apitype.GroupRequest{Configuration: &name})
+	must(t, err)
+	type follower struct {
+		*testAgent
+		id   string
+		seen int // events
+	}
+	var all []*follower
+	for n, e := range edges {
+		for _, scheme := range []string{"wss", "https"} {
+			issued, err := in.engine.IssueToken(in.ctx(), apitype.TokenIssueRequest{Group: "web"})
+			must(t, err)
+			// The offer leads to the edge that makes it: each advertises itself.
+			f := &follower{testAgent: in.agent(e.endpoint(scheme), issued.Token, filepath.Join(in.dir, fmt.Sprintf("%s-%d", scheme, n)), "--remote-config")}
+			f.id = f.AwaitEnrolled().AgentID
+			all = append(all, f)
+		}
+	}
+	everybody := func(body, status, why string) {
+		t.Helper()
+		for _, f := range all {
+			e := f.Await("it is given "+body, time.Minute, f.seen, func(e agentEvent) bool { return e.Event == "configured" })
+			if e.Body != body {
+				t.Errorf("given %s, want %s", asJSON(e), body)
+			}
+			f.seen = len(f.All())
+		}
+		for _, f := range all {
+			eventually(t, "the agent's row says "+status, time.Minute, func() bool {
+				row, err := in.engine.Agent(in.ctx(), f.id)
+				return err == nil && row.ConfigurationStatus == status && row.ConfigurationError == why && row.ConfigurationName == name
+			})
+		}
+	}
+	everybody("one", apitype.ConfigurationApplied, "")
+	write("bad two")
+	everybody("bad two", apitype.ConfigurationFailed, "it begins with 'bad'")
+
+	// Who comes back to an edge that knows nothing of it does not get it once more: the next thing that it is given is a new one.
+	edges[0].kill()
+	edges[0].start()
+	for _, f := range all[:2] {
+		f.AwaitBack(f.seen)
+	}
+	write("three")
+	everybody("three", apitype.ConfigurationApplied, "")
 }
 
 func healthy(url string) bool {
