@@ -18,7 +18,7 @@ const pageSize = 1000
 // EventsCmd is "ampora audit events".
 type EventsCmd struct {
 	Action          string        `placeholder:"NAME" help:"Only this action, like Token.Redeemed."`
-	EntityType      string        `placeholder:"TYPE" help:"Only about a token, pool, certificate, agent, group, configuration, issuer, config or source."`
+	EntityType      string        `placeholder:"TYPE" help:"Only about a token, pool, certificate, agent, group, configuration, issuer, handover, peer, config or source."`
 	EntityID        string        `name:"entity-id" placeholder:"ID" help:"Only about the one of this id."`
 	Agent           string        `placeholder:"ID" help:"Only what concerns this agent."`
 	Pool            string        `placeholder:"NAME" help:"Only what concerns this pool, by name or id."`
