@@ -266,3 +266,13 @@ func TestASourceThatIsAwayForLongIsAskedWhenItIsBack(t *testing.T) {
 	east.startEdge(withSwift, func(o *edge.Options) { o.Name, o.Listen = "edge-2", address })
 	west.reaches(issued.HandoverID, string(handover.AwaitingReconnect))
 }
+
+func TestALeafThatItsSourceHasRevokedIsRefusedByTheTarget(t *testing.T) {
+	east, west := newPeers(t)
+	a := east.leaving()
+	west.reaches(east.handOver(a, "west", west), string(handover.AwaitingReconnect))
+	must(east.vault.RevokeAgent(t.Context(), a.id(), apitype.RevokeRequest{}))(t)
+	west.eventually("the edge knows", patience, func() bool { return west.metric(`ampora_edge_peer_crl_entries{peer="east"}`) == "1" })
+	a.w, a.session = west, nil
+	a.mustRefuse(http.StatusForbidden, apitype.CertificateRevoked)
+}
