@@ -138,6 +138,7 @@ func newBackend(ctx context.Context, config *logical.BackendConfig, now func() t
 			b.pathsConfigurations(),
 			b.pathsPeers(),
 			b.pathsHandover(),
+			b.pathsHandoverFile(),
 			b.pathsAudit(),
 			b.pathsConfig(),
 			b.pathsCA(),

@@ -34,6 +34,9 @@ const (
 	PathHandovers          = "handovers"        // T; below it <handover_id>
 	PathHandoverInspect    = "handover/inspect" // T
 	PathHandoverRedeem     = "handover/redeem"  // T
+	PathHandoverIssue      = "handover/issue"    // T
+	PathHandoverManifest   = "handover/manifest" // T
+	PathHandoverProgress   = "handover/progress" // T
 	PathHandoverReceipt    = "handover/receipt"
 	PathHandoverOutbox     = "handover/outbox"
 	PathAuditEvents        = "audit/events" // T

@@ -99,6 +99,19 @@ path "ampora/handover/redeem" {
   capabilities = ["update"]
 }
 
+# Whole groups move by handover files: 'ampora handover'.
+path "ampora/handover/issue" {
+  capabilities = ["update"]
+}
+
+path "ampora/handover/manifest" {
+  capabilities = ["update"]
+}
+
+path "ampora/handover/progress" {
+  capabilities = ["update"]
+}
+
 path "ampora/handovers" {
   capabilities = ["list", "read"]
 }
@@ -156,6 +169,9 @@ path "ampora/edge/crl" {
 # path "ampora/tenants/acme/agents/+/handover"     { capabilities = ["update"] }
 # path "ampora/tenants/acme/handover/inspect"      { capabilities = ["update"] }
 # path "ampora/tenants/acme/handover/redeem"       { capabilities = ["update"] }
+# path "ampora/tenants/acme/handover/issue"        { capabilities = ["update"] }
+# path "ampora/tenants/acme/handover/manifest"     { capabilities = ["update"] }
+# path "ampora/tenants/acme/handover/progress"     { capabilities = ["update"] }
 # path "ampora/tenants/acme/handovers"             { capabilities = ["list", "read"] }
 # path "ampora/tenants/acme/handovers/+"           { capabilities = ["read", "update", "delete"] }
 # path "ampora/handover/receipt"                   { capabilities = ["update"] }

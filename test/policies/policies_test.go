@@ -37,6 +37,7 @@ func may() map[string][]string {
 			"read agents/summary", "read edges", "list edges", "read config", "list ca/issuers", "write edge/crl",
 			"read peers", "list peers", "read peers/+", "write peers/+", "delete peers/+", "write peers/+/bundle",
 			"write agents/+/handover", "write handover/inspect", "write handover/redeem", "read handovers", "list handovers",
+			"write handover/issue", "write handover/manifest", "write handover/progress",
 			"read handovers/+", "write handovers/+", "delete handovers/+", "read handover/outbox", "write handover/receipt",
 		},
 		policies.Auditor: {
