@@ -1,7 +1,6 @@
 package edge_test
 
 import (
-	"context"
 	"crypto/tls"
 	"net/http"
 	"os"
@@ -18,8 +17,8 @@ import (
 	"github.com/open-telemetry/opamp-go/protobufs"
 )
 
-// handOver makes a handover token for an agent.
-func (w *world) handOver(agentID, peer string) *apitype.HandoverToken {
+// passFor makes a handover token for an agent.
+func (w *world) passFor(agentID, peer string) *apitype.HandoverToken {
 	w.t.Helper()
 	return must(w.vault.Handover(w.t.Context(), agentID, apitype.HandoverRequest{Peer: peer}))(w.t)
 }
@@ -28,17 +27,6 @@ func (w *world) handOver(agentID, peer string) *apitype.HandoverToken {
 func (w *world) redeem(token *apitype.HandoverToken) *apitype.HandoverRedemption {
 	w.t.Helper()
 	return must(w.vault.RedeemHandover(w.t.Context(), apitype.HandoverRedeemRequest{Token: token.HandoverToken}))(w.t)
-}
-
-// reaches waits until this side of the handover is in a state.
-func (w *world) reaches(id, state string) {
-	w.t.Helper()
-	var last *apitype.Handover
-	w.eventually("the handover is "+state, patience, func() (ok bool) {
-		var err error
-		last, err = w.vault.HandoverInfo(w.t.Context(), id)
-		return err == nil && last.State == state
-	})
 }
 
 // poised are two regions, and an agent of the first that has told all there is to tell.
@@ -70,7 +58,7 @@ func (a *agent) moveTo(w *world, m *protobufs.ServerToAgent) {
 func TestAnAgentMovesLiveAndSettlesIn(t *testing.T) {
 	east, west, a, c := poised(t)
 	id := a.id()
-	token := east.handOver(id, "west")
+	token := east.passFor(id, "west")
 	row := west.redeem(token)
 	offer := c.receive()
 	a.moveTo(west, offer)
@@ -111,7 +99,7 @@ func TestAPollingAgentMoves(t *testing.T) {
 	east, west := newPeers(t)
 	a := east.enrolled()
 	must2(a.poll(a.message(withDescription("host-1"))))(t)
-	token := east.handOver(a.id(), "west")
+	token := east.passFor(a.id(), "west")
 	west.redeem(token)
 	var offer *protobufs.ServerToAgent
 	east.eventually("a poll brings the offer", patience, func() bool {
@@ -139,7 +127,7 @@ func must2(m *protobufs.ServerToAgent, r *refusal) func(*testing.T) *protobufs.S
 
 func TestAnAgentThatTakesNoOfferStaysAndIsGivenNothingElse(t *testing.T) {
 	east, west, a, c := poised(t)
-	token := east.handOver(a.id(), "west")
+	token := east.passFor(a.id(), "west")
 	west.redeem(token)
 	if offer := c.receive(); offer.ConnectionSettings == nil {
 		t.Fatalf("got %v", offer)
@@ -168,12 +156,10 @@ func TestAnAgentThatTakesNoOfferStaysAndIsGivenNothingElse(t *testing.T) {
 
 func TestALeafThatIsNotTheTokensIsAMismatch(t *testing.T) {
 	east, west, a, c := poised(t, func(o *edge.Options) { o.Timing.Refused = 100 * time.Millisecond })
-	token := east.handOver(a.id(), "west")
+	token := east.passFor(a.id(), "west")
 	c.send(a.message(a.withCSR())) // it has another leaf before the token is redeemed
 	a.take(c.receive())
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	noError(t, east.edge.Stop(ctx)) // or the target would be told
+	east.end() // or the target would be told
 	row := west.redeem(token)
 	a.w = west
 	west.eventually("it is refused as another one than expected", patience, func() bool {
@@ -214,7 +200,7 @@ func TestAnAgentOnOpampGoMovesThereAndBack(t *testing.T) {
 					return err == nil && row.Capabilities&apitype.CapabilityAcceptsOpAMP != 0 && row.NextSerialNumber == "" && row.Fingerprint == identity.Fingerprint(a.Pair().Leaf.Raw)
 				})
 				skip := len(a.All())
-				token := from.handOver(id, peer)
+				token := from.passFor(id, peer)
 				there := to.redeem(token)
 				a.Await("it goes to its new home", time.Minute, skip, func(e fleet.AgentEvent) bool {
 					return e.Event == "saved" && strings.Contains(e.Endpoint, to.addr) && e.AgentID == id
@@ -256,7 +242,7 @@ func TestWhyAnAgentCannotGoIsInTheLog(t *testing.T) {
 				row, err := east.vault.Agent(t.Context(), id)
 				return err == nil && row.Capabilities&apitype.CapabilityAcceptsOpAMP != 0
 			})
-			token := east.handOver(id, "west")
+			token := east.passFor(id, "west")
 			west.redeem(token)
 			a.Await("it cannot go", time.Minute, 0, func(e fleet.AgentEvent) bool { return e.Event == "rejected" })
 			east.eventually("the log says why", time.Minute, func() bool {
