@@ -384,3 +384,28 @@ func TestAHandoverEndsWithoutAMove(t *testing.T) {
 		}
 	})
 }
+
+// TestARevokedAgentStaysOnTheListWhateverItsPeerTells: what becomes of a handover afterwards is written into the agent's row.
+func TestARevokedAgentStaysOnTheListWhateverItsPeerTells(t *testing.T) {
+	for name, tell := range map[string]func(eu, west *mount, there string){
+		"it has come": func(eu, west *mount, there string) { west.comes(there); carry(west, eu) },
+		"it was given up": func(eu, west *mount, there string) {
+			west.ok(remove, "handovers/"+call[apitype.ListResponse[apitype.Handover]](west, list, "handovers/", nil).Keys[0], nil)
+			carry(west, eu)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eu, west := twoPeers(t)
+			id := eu.movable(nil)
+			taken := west.take(eu.handOver(id.AgentID, "west", nil).HandoverToken, nil)
+			carry(west, eu)
+			eu.ok(write, "edge/crl", nil) // memory knows from here on what is told to it
+			eu.ok(write, "agents/"+id.AgentID+"/revoke", data{"reason": "keyCompromise"})
+			tell(eu, west, taken.AgentID)
+			eu.named(id.IssuingCA, nil, map[string]int{certificate(t, id.Certificate).SerialNumber.String(): 1})
+			if a := eu.agent(id.AgentID); a.State != apitype.AgentStateRevoked {
+				t.Errorf("the row is %+v", a)
+			}
+		})
+	}
+}

@@ -67,7 +67,7 @@ func (e *Enroller) Handover(ctx context.Context, origin audit.Origin, tenant, ag
 	if err := e.point(ctx, next.Out.ID, apitype.HandoverSource, agentID); err != nil {
 		return none, err
 	}
-	if err := e.putMoved(ctx, &next); err != nil { // the commit
+	if err := e.putMoved(ctx, &next, m.revoked); err != nil { // the commit
 		return none, err
 	}
 	e.finish(ctx, agentID, &met{agent: &next, revoked: m.revoked})

@@ -31,10 +31,15 @@ type Peers interface {
 }
 
 // putMoved commits a row whose handovers, or leaves, are not what they were, and tells the edges where the agent is. A Put of
-// unknown outcome, or one that panics, makes what memory knows worthless.
-func (e *Enroller) putMoved(ctx context.Context, row *agentRow) error {
+// unknown outcome, or one that panics, makes what memory knows worthless. Of a revoked agent all leaves stay dead, which its
+// revocation says: its peer may still tell what became of a handover.
+func (e *Enroller) putMoved(ctx context.Context, row *agentRow, revoked *revokedRow) error {
+	dead := row.Past
+	if revoked != nil {
+		dead = revoked.Leaves
+	}
 	if row.Out == nil && row.In == nil {
-		return e.putLeaves(ctx, row)
+		return e.putDead(ctx, store.AgentPrefix, row, row.AgentID, dead)
 	}
 	known := false
 	defer func() {
@@ -43,7 +48,7 @@ func (e *Enroller) putMoved(ctx context.Context, row *agentRow) error {
 			e.underway.discard()
 		}
 	}()
-	err := e.putLeaves(ctx, row)
+	err := e.putDead(ctx, store.AgentPrefix, row, row.AgentID, dead)
 	known = !store.UnknownOutcome(err)
 	if err == nil {
 		e.tellPlace(row)
@@ -193,7 +198,7 @@ func (e *Enroller) targetStep(ctx context.Context, origin audit.Origin, m met, i
 
 // took commits a step and finishes what follows.
 func (e *Enroller) took(ctx context.Context, m met, next *agentRow) (met, error) {
-	if err := e.putMoved(ctx, next); err != nil {
+	if err := e.putMoved(ctx, next, m.revoked); err != nil {
 		return m, err
 	}
 	m.agent = next

@@ -128,7 +128,7 @@ func (e *Enroller) Renew(ctx context.Context, origin audit.Origin, tenant, agent
 	event.Action = apitype.ActionCertificateRenewed
 	event.Details["replaces"], event.Details["key_origin"] = replaced, keyOrigin
 	next.Record = audit.NewRecord(origin.ForAgent(agentID, formatSource(r.source)), now, append(events, event)...)
-	if err := e.putMoved(ctx, &next); err != nil { // the commit
+	if err := e.putMoved(ctx, &next, m.revoked); err != nil { // the commit
 		return nil, err
 	}
 	e.finish(ctx, agentID, &met{agent: &next, revoked: m.revoked})

@@ -135,7 +135,7 @@ func (e *Enroller) confirm(ctx context.Context, origin audit.Origin, row *agentR
 	now := e.Now()
 	ended := next.confirm(now)
 	next.Record = audit.NewRecord(origin.ForAgent(row.AgentID, sourceIP), now, ended)
-	if err := e.putMoved(ctx, &next); err != nil {
+	if err := e.putMoved(ctx, &next, nil); err != nil {
 		return nil, err
 	}
 	e.finish(ctx, row.AgentID, &met{agent: &next})
