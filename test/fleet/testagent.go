@@ -50,6 +50,7 @@ type TestAgentIdentity struct {
 	CA          string `json:"ca"`
 	Certificate string `json:"certificate"`
 	Key         string `json:"key"`
+	Heartbeat   uint64 `json:"heartbeat"` // seconds
 }
 
 // StartTestAgent starts one with a token (empty for one that has an identity in state) until the end of the test. caFile
