@@ -7,6 +7,7 @@
 //	edge     10,000 idle agents on an edge, its end by a kill and their return, what is left when they have gone
 //	revoked  revoking at 100,000 revoked agents, the list of them, and how soon a session of one is closed
 //	many     100,000 expired tokens and their tidying, 100,000 events
+//	handoverfile  one handover file for 1,000 agents, between two Vaults of its own
 //
 // Agents are in a process of their own. Each of their connections is an open file there and on the edge.
 //
@@ -46,6 +47,7 @@ type options struct {
 	reconnect   time.Duration // one round of reconnects
 	revoked     int           // agents
 	watched     int           // agents whose sessions are watched while they are revoked
+	moved       int           // agents in one handover file
 	only        string        // a stage
 	json        string
 	bareserver  string
@@ -95,7 +97,8 @@ func parse(args []string) (options, error) {
 	f.DurationVar(&o.reconnect, "reconnect", 2*time.Second, "length of one round of reconnects")
 	f.IntVar(&o.revoked, "revoked", 100_000, "revoked agents")
 	f.IntVar(&o.watched, "watched", 20, "agents that are revoked while they are connected to two edges")
-	f.StringVar(&o.only, "only", "", "run this `stage` alone: writes, rates, storm, edge, revoked or many")
+	f.IntVar(&o.moved, "moved", 1000, "agents in one handover file")
+	f.StringVar(&o.only, "only", "", "run this `stage` alone: writes, rates, storm, edge, revoked, many or handoverfile")
 	f.StringVar(&o.json, "json", "", "also write all figures to this `file`")
 	f.StringVar(&o.bareserver, "bareserver", "", "`program` to measure the edge against (test/bench/bareserver)")
 	if err := f.Parse(args); err != nil {
@@ -104,10 +107,10 @@ func parse(args []string) (options, error) {
 	if o.bareserver == "" || f.NArg() > 0 {
 		return o, errors.New("run this as scripts/bench.sh does: with --bareserver and flags only")
 	}
-	if !slices.Contains([]string{"", "writes", "rates", "storm", "edge", "revoked", "many"}, o.only) {
+	if !slices.Contains([]string{"", "writes", "rates", "storm", "edge", "revoked", "many", "handoverfile"}, o.only) {
 		return o, errors.New("there is no such stage")
 	}
-	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.requests < 1 || o.single < 1 || o.expired < o.single || o.events < 1 || o.agents < 1 || o.tokens < 1 || o.revoked < 1 || o.watched < 1 {
+	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.requests < 1 || o.single < 1 || o.expired < o.single || o.events < 1 || o.agents < 1 || o.tokens < 1 || o.revoked < 1 || o.watched < 1 || o.moved < 1 {
 		return o, errors.New("sizes must be at least 1")
 	}
 	return o, nil
@@ -146,7 +149,7 @@ func run(ctx context.Context, o options) (err error) {
 	for _, stage := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"writes", b.measureWrites}, {"rates", b.measureRates}, {"storm", b.measureStorm}, {"edge", b.measureEdge}, {"revoked", b.measureRevoked}, {"many", b.measureMany}} {
+	}{{"writes", b.measureWrites}, {"rates", b.measureRates}, {"storm", b.measureStorm}, {"edge", b.measureEdge}, {"revoked", b.measureRevoked}, {"many", b.measureMany}, {"handoverfile", b.measureHandoverFile}} {
 		if !b.runs(stage.name) {
 			continue
 		}

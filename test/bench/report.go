@@ -101,6 +101,8 @@ var targets = []target{
 	{key: "crl", what: "list of many revoked certificates from an edge", start: 100, aim: 100, less: true},
 	{key: "crl-vault", what: "list of many revoked certificates from Vault", start: 100, aim: 100, less: true},
 	{key: "revoked-set", what: "an edge's set of many revoked agents", start: 20, aim: 20, less: true},
+	{key: "handoverfile-make", what: "make one handover file for a group", start: 0, aim: 60, less: true},
+	{key: "handoverfile-redeem", what: "redeem all of it at the target", start: 0, aim: 60, less: true},
 	{key: "audit", what: "audit log per idle edge and day", start: 0, aim: 50, less: true},
 }
 
