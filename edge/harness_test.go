@@ -74,7 +74,7 @@ func (w *world) startEdge(change ...func(*edge.Options)) {
 	}
 	w.edge, w.addr = e, e.Addr().String()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := e.Stop(ctx); err != nil {
 			t.Errorf("stopping: %v", err)

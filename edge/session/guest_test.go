@@ -302,6 +302,20 @@ func TestAnAgentThatIsFasterThanItsReleaseIsKeptWaiting(t *testing.T) {
 		if got := <-come(); apitype.CodeOf(got.err) != apitype.HandoverPending || got.took != b.desk.Timing.Release {
 			t.Errorf("%+v", got)
 		}
+		// One that is faster than the feed is kept waiting as well; one of a stranger is not.
+		late, other := b.visitor(handover.AwaitingReconnect, time.Hour)
+		cert = late
+		first = come()
+		b.expect(other, handover.AwaitingReconnect)
+		if got := <-first; got.err != nil || got.took > time.Second {
+			t.Errorf("%+v", got)
+		}
+		cert = newAuthority(t).leaf(uuid.NewString(), 1, time.Now().Add(time.Hour))
+		if got := <-come(); apitype.CodeOf(got.err) != apitype.CertificateUntrusted || got.took != 0 {
+			t.Errorf("%+v", got)
+		}
+		cert, g = b.visitor(handover.AwaitingRelease, time.Hour)
+		b.expect(g, handover.AwaitingRelease)
 		for range maxAwaiting { // so many that there is no room to wait
 			b.desk.awaiting <- struct{}{}
 		}

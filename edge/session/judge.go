@@ -59,11 +59,7 @@ func (d *Desk) judgeGuest(c Caller, s *trust.Snapshot, now time.Time) (*verdict,
 	digest := sha256.Sum256(c.Certificate.Raw)
 	g := s.Guest(digest)
 	if g == nil {
-		if g = mismatched(c.Certificate, s, now); g == nil {
-			return nil, refusef(apitype.CertificateUntrusted, "the certificate was not issued here")
-		}
-		d.mismatches.add(apitype.Mismatch{AgentID: g.AgentID, Fingerprint: identity.Fingerprint(c.Certificate.Raw), SourceIP: text(c.Source)})
-		return nil, about(refusef(apitype.FingerprintMismatch, "the agent is expected from %s with another certificate", g.Peer), "agent", g.AgentID, "peer", g.Peer)
+		return nil, d.judgeStranger(c, s, now)
 	}
 	v := &verdict{digest: digest, guest: true, expected: g.State != handover.Active}
 	err := v.vouched(c.Certificate, g, s.Peer(g.Peer), now)
@@ -115,19 +111,36 @@ func vouchedBy(peer *trust.Peer, cert *x509.Certificate, now time.Time) (*identi
 	return identity.VerifyLeaf(cert, peer.Issuers, cert.URIs[0].Host, now)
 }
 
-// mismatched is the guest that a peer's agent should have been, which has come with another leaf of that peer; nil when the
-// certificate is none of any agent that is expected.
-func mismatched(cert *x509.Certificate, s *trust.Snapshot, now time.Time) *trust.Guest {
+// errUnexpected is behind the refusal of an agent for which a peer vouches and which is not expected.
+var errUnexpected = errors.New("not expected")
+
+// judgeStranger says why a certificate does not pass that is neither ours nor a guest's.
+func (d *Desk) judgeStranger(c Caller, s *trust.Snapshot, now time.Time) error {
+	peer, leaf := voucher(c.Certificate, s, now)
+	if peer == nil {
+		return refusef(apitype.CertificateUntrusted, "the certificate was not issued here")
+	}
+	g := s.GuestFrom(peer.Name, leaf.AgentID)
+	if g == nil {
+		r := refusef(apitype.CertificateUntrusted, "the agent is one of %s, and is not expected here", peer.Name)
+		r.cause = errUnexpected
+		return about(r, "there", leaf.AgentID, "peer", peer.Name)
+	}
+	d.mismatches.add(apitype.Mismatch{AgentID: g.AgentID, Fingerprint: leaf.Fingerprint, SourceIP: text(c.Source)})
+	return about(refusef(apitype.FingerprintMismatch, "the agent is expected from %s with another certificate", g.Peer), "agent", g.AgentID, "peer", g.Peer)
+}
+
+// voucher is the peer that vouches for a certificate, and what it says there.
+func voucher(cert *x509.Certificate, s *trust.Snapshot, now time.Time) (*trust.Peer, *identity.Leaf) {
 	for _, peer := range s.Peers {
-		g := s.GuestFrom(peer.Name, cert.Subject.CommonName)
-		if g == nil || peer.Suspended {
+		if peer.Suspended {
 			continue
 		}
-		if _, err := vouchedBy(peer, cert, now); err == nil {
-			return g
+		if leaf, err := vouchedBy(peer, cert, now); err == nil {
+			return peer, leaf
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 func (d *Desk) peerRevoked(peer string, cert *x509.Certificate) bool {
@@ -145,10 +158,10 @@ func (d *Desk) PeerRevocationsChanged() {
 const maxAwaiting = 1024
 
 // judge is judgeLeaf, with some patience for an agent that is faster than the word that it may come: the source sends it off
-// while its answer to us is still on its way.
+// while its answer to us is still on its way, and this edge may be the last to hear.
 func (d *Desk) judge(ctx context.Context, c Caller, s *trust.Snapshot) (*verdict, error) {
 	v, err := d.judgeLeaf(c, s, time.Now())
-	if apitype.CodeOf(err) != apitype.HandoverPending {
+	if !early(err) {
 		return v, err
 	}
 	select {
@@ -159,10 +172,10 @@ func (d *Desk) judge(ctx context.Context, c Caller, s *trust.Snapshot) (*verdict
 	}
 	patience := time.NewTimer(d.Timing.Release)
 	defer patience.Stop()
-	for apitype.CodeOf(err) == apitype.HandoverPending {
+	for {
 		news := d.news.next() // before looking again, or some might be missed
-		if v, err = d.judgeLeaf(c, d.Trust.Current(), time.Now()); apitype.CodeOf(err) != apitype.HandoverPending {
-			break
+		if v, err = d.judgeLeaf(c, d.Trust.Current(), time.Now()); !early(err) {
+			return v, err
 		}
 		select {
 		case <-news:
@@ -172,5 +185,9 @@ func (d *Desk) judge(ctx context.Context, c Caller, s *trust.Snapshot) (*verdict
 			return nil, err
 		}
 	}
-	return v, err
+}
+
+// early reports whether whoever is refused may only have come too early.
+func early(err error) bool {
+	return apitype.CodeOf(err) == apitype.HandoverPending || errors.Is(err, errUnexpected)
 }

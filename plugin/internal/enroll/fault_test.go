@@ -20,6 +20,7 @@ import (
 	"github.com/ampora/ampora/plugin/internal/configuration"
 	"github.com/ampora/ampora/plugin/internal/enroll"
 	"github.com/ampora/ampora/plugin/internal/epoch"
+	"github.com/ampora/ampora/plugin/internal/federation"
 	"github.com/ampora/ampora/plugin/internal/feed"
 	"github.com/ampora/ampora/plugin/internal/group"
 	"github.com/ampora/ampora/plugin/internal/named"
@@ -36,30 +37,37 @@ type world struct {
 	*enroll.Enroller
 	groups         *group.Groups
 	configurations *configuration.Configurations
+	peers          *federation.Peers
 	storage        *storetest.Faulty
 	ledger         *ledger
 }
 
 // newWorld starts a process; nothing runs in the background, so operations can be counted.
 func newWorld(t *testing.T, storage *storetest.Faulty) *world {
+	return newWorldAt(t, storage, time.Now)
+}
+
+func newWorldAt(t *testing.T, storage *storetest.Faulty, now func() time.Time) *world {
 	rows := store.New(store.NewCache(storage))
-	log, locks := audit.NewLog(rows, time.Now, 90*24*time.Hour), store.NewLocks()
+	log, locks := audit.NewLog(rows, now, 90*24*time.Hour), store.NewLocks()
 	w := &world{t: t, storage: storage, Enroller: &enroll.Enroller{
-		Store: rows, Locks: locks, Log: log, Now: time.Now,
-		Settings: settings.New(rows, log, time.Now), Authority: authority.New(rows, log, time.Now),
-		Epoch:     epoch.New(rows, log, locks, time.Now),
+		Store: rows, Locks: locks, Log: log, Now: now,
+		Settings: settings.New(rows, log, now), Authority: authority.New(rows, log, now),
+		Epoch:     epoch.New(rows, log, locks, now),
 		Unsettled: func(string, error) {},
 	}}
-	ground := named.Ground{Store: rows, Log: log, Locks: locks, Settings: w.Settings, Now: time.Now}
+	ground := named.Ground{Store: rows, Log: log, Locks: locks, Settings: w.Settings, Now: now}
 	w.configurations = configuration.New(ground)
 	w.groups = group.New(ground, w.configurations)
 	w.ledger = &ledger{}
 	w.Dead, w.RenewProofOf = w.ledger, w.groups.RenewProof
 	w.HoldGroup, w.HoldConfiguration, w.ConfigurationOf = w.groups.Hold, w.configurations.Hold, w.groups.Configuration
-	w.Pools = &pool.Pools{Store: rows, Locks: locks, Log: log, Settings: w.Settings, Epoch: w.Epoch, Now: time.Now, HoldGroup: w.groups.Hold}
+	w.Pools = &pool.Pools{Store: rows, Locks: locks, Log: log, Settings: w.Settings, Epoch: w.Epoch, Now: now, HoldGroup: w.groups.Hold}
 	w.groups.ReferredBy(w.Pools.InGroup, w.TokensInGroup, w.AgentsInGroup)
 	w.configurations.ReferredBy(w.AgentsWithConfiguration)
-	w.Feed = feed.New(t.Context(), feed.Sources{Revoked: w.Revoked, Places: w.Places, Now: time.Now,
+	w.peers = federation.New(ground, w.Authority)
+	w.Peers, w.peers.PeerGone = w.peers, w.PeerGone
+	w.Feed = feed.New(t.Context(), feed.Sources{Revoked: w.Revoked, Places: w.Places, Now: now,
 		Issuers:  func(context.Context) ([]apitype.SyncIssuer, error) { return nil, nil },
 		Settings: func(context.Context) (apitype.SyncSettings, error) { return apitype.SyncSettings{}, nil }})
 	return w
@@ -101,7 +109,9 @@ func (w *world) recover() {
 	w.must(w.configurations.Sweep(w.t.Context()))
 	w.must(w.groups.Sweep(w.t.Context()))
 	w.must(w.CarryOn(w.t.Context()))
+	w.must(w.peers.Sweep(w.t.Context()))
 	w.must(w.Sweep(w.t.Context()))
+	w.must(w.SweepHandovers(w.t.Context()))
 }
 
 func (w *world) events() map[string]int {

@@ -170,6 +170,9 @@ func (e *Enroller) answered(ctx context.Context, origin audit.Origin, peer *fede
 		handover.StepCompleted: handover.GotCompleted, handover.StepReturned: handover.GotReturned,
 	}[r.Step]
 	m, release, err := e.metHandover(ctx, "", r.HandoverID, apitype.HandoverTarget)
+	if apitype.CodeOf(err) == apitype.HandoverUnknown {
+		return e.answeredLate(ctx, r, err)
+	}
 	if err != nil {
 		return none, err
 	}
@@ -182,6 +185,18 @@ func (e *Enroller) answered(ctx context.Context, origin audit.Origin, peer *fede
 		return none, err
 	}
 	return apitype.ReceiptResponse{HandoverID: r.HandoverID, State: string(m.agent.In.State)}, nil
+}
+
+// answeredLate takes an answer to a handover that its agent's row has forgotten: it has come before.
+func (e *Enroller) answeredLate(ctx context.Context, r *handover.Receipt, unknown error) (apitype.ReceiptResponse, error) {
+	row, err := get[handoverRow](ctx, e, store.HandoverPrefix, r.HandoverID)
+	if err != nil {
+		return apitype.ReceiptResponse{}, err
+	}
+	if row == nil || row.Final == nil || row.Side != apitype.HandoverTarget || row.PeerID != r.Issuer || row.TokenHash != r.TokenHash || row.Final.PeerAgentID != r.AgentID {
+		return apitype.ReceiptResponse{}, unknown
+	}
+	return apitype.ReceiptResponse{HandoverID: r.HandoverID, State: row.Final.State}, nil
 }
 
 // targetReceipt is what the target says at this step.

@@ -143,9 +143,17 @@ func (e *Enroller) removeAgent(ctx context.Context, m *met) error {
 	if err := e.letGoAll(ctx, &last); err != nil {
 		return err
 	}
+	known := false
+	defer func() { // also after a panic underneath
+		if !known && (last.Out != nil || last.In != nil) {
+			e.Feed.Discard()
+			e.underway.discard()
+		}
+	}()
 	if err := e.Store.Delete(ctx, store.Sharded(store.AgentPrefix, last.AgentID)); err != nil {
 		return err
 	}
+	known = true
 	e.forgetMoved(&last)
 	m.agent = nil
 	return nil
