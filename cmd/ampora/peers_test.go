@@ -83,12 +83,18 @@ func peerMaterial(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	signed, err := eu.HandoverManifest(t.Context(), apitype.HandoverManifestRequest{Peer: "west", HandoverIDs: []string{handed.HandoverID}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	token := handed.HandoverToken
 	half := len(token) / 2
 	leaky := strings.Replace(euCard, "-----BEGIN CERTIFICATE-----", `-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n-----BEGIN CERTIFICATE-----`, 1)
 	return map[string]string{
 		"handover.token": token + "\n", "handover.id": handed.HandoverID, "handover.agent": agent.AgentID, "receipt": taken.Receipt,
 		"eu.json": euCard, "west.json": westCard, "eu-answer.json": `{"data":` + euCard + `}`, "leaky.json": leaky,
+		"web.handover": signed.Manifest + "\n" + token + "\n", "cut.handover": signed.Manifest + "\n" + token,
+		"doubled.handover": signed.Manifest + "\n" + token + "\n" + token + "\n", "headless.handover": token + "\n" + token + "\n",
 		"wrapped.token": token[:half] + "\n  " + token[half:], "cut.token": token[:half], "changed.token": token[:half] + flipped(token[half]) + token[half+1:],
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/ampora/ampora/plugin/handover"
 )
 
-// maxInput bounds what is read; the largest thing worth looking at is a bundle of some certificates.
+// maxInput bounds what is read, except for handover files: the largest other thing worth looking at is a bundle of some certificates.
 const maxInput = 1 << 20
 
 // Cmd is "ampora inspect".
@@ -68,7 +68,7 @@ func (c *Cmd) report(con *console.Console) (Report, error) {
 	if isDocument(c.File) { // no secret: a handover token is good for one peer and one agent's certificate
 		return Inspect([]byte(c.File), time.Now(), peer...), nil
 	}
-	data, err := con.ReadInput(c.File, maxInput)
+	data, err := con.ReadInput(c.File, handover.MaxFile)
 	if err != nil {
 		return Report{}, err
 	}

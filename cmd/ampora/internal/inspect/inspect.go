@@ -39,6 +39,7 @@ const (
 	KindPrivateKey     = "private key"
 	KindRequest        = "certificate request"
 	KindHandoverToken  = "handover token"
+	KindHandoverFile   = "handover file"
 	KindReceipt        = "receipt of a handover"
 	KindBundle         = "bundle of a peer"
 	KindUnknown        = "unknown"
@@ -59,6 +60,9 @@ func Inspect(data []byte, now time.Time, peer ...handover.PeerKeys) Report {
 	l := look{now: now}
 	if len(peer) > 0 {
 		l.peer = &peer[0]
+	}
+	if isHandoverFile(data) {
+		return Report{Items: []Item{fileItem(data, l)}}
 	}
 	if item, found := inspectDocument(data, l); found {
 		return Report{Items: []Item{item}}
