@@ -30,10 +30,10 @@ const (
 	PathEdgeOCSP           = "edge/ocsp"
 	PathEdges              = "edges" // T
 	PathFederationBundle   = "federation/bundle"
-	PathPeers              = "peers"            // below it <peer>, <peer>/bundle
-	PathHandovers          = "handovers"        // T; below it <handover_id>
-	PathHandoverInspect    = "handover/inspect" // T
-	PathHandoverRedeem     = "handover/redeem"  // T
+	PathPeers              = "peers"             // below it <peer>, <peer>/bundle
+	PathHandovers          = "handovers"         // T; below it <handover_id>
+	PathHandoverInspect    = "handover/inspect"  // T
+	PathHandoverRedeem     = "handover/redeem"   // T
 	PathHandoverIssue      = "handover/issue"    // T
 	PathHandoverManifest   = "handover/manifest" // T
 	PathHandoverProgress   = "handover/progress" // T

@@ -7,6 +7,8 @@ type AgentsSummary struct {
 	Expired int `json:"expired"` // not revoked, and no certificate that is good
 	Revoked int `json:"revoked"`
 	Moved   int `json:"moved"` // to a peer, or on the way there
+	// Awaited are to come from a peer, and were never here.
+	Awaited int `json:"awaited"`
 	// RenewalsDue of the active have a certificate that is past two thirds of its life, and no next one yet.
 	RenewalsDue int `json:"renewals_due"`
 	// Unconfirmed of the active have been given a next certificate that they have not come back with for good.
@@ -23,6 +25,7 @@ func (s *AgentsSummary) Add(part AgentsSummary) {
 	s.Expired += part.Expired
 	s.Revoked += part.Revoked
 	s.Moved += part.Moved
+	s.Awaited += part.Awaited
 	s.RenewalsDue += part.RenewalsDue
 	s.Unconfirmed += part.Unconfirmed
 	if s.Expiring == nil {

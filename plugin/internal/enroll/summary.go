@@ -81,6 +81,9 @@ func count(sum *apitype.AgentsSummary, row *agentRow, revoked *revokedRow, now t
 	case row.away():
 		sum.Moved++
 		return nil
+	case row.lands() && row.In.Made:
+		sum.Awaited++
+		return nil
 	case !last.After(now):
 		sum.Expired++
 		return nil

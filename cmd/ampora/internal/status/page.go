@@ -95,6 +95,8 @@ func (p *page) agents(r *report) {
 		{{"  with a next certificate", plain}, {strconv.Itoa(a.Unconfirmed), plain}},
 		{{"expired", plain}, {strconv.Itoa(a.Expired), plain}},
 		{{"revoked", plain}, {strconv.Itoa(a.Revoked), plain}},
+		{{"moved to a peer", plain}, {strconv.Itoa(a.Moved), plain}},
+		{{"to come from a peer", plain}, {strconv.Itoa(a.Awaited), plain}},
 	})
 	if len(a.Expiring) == 0 {
 		return
