@@ -190,3 +190,52 @@ func TestAPeerThatIsAwayHoldsUpNoOthersReceipts(t *testing.T) {
 		t.Errorf("in the outbox: %v", count)
 	}
 }
+
+// A peer goes only when no agent is between both sides; one that is lost for good is suspended first.
+func TestAPeerIsNotDeletedWhileAgentsAreBetweenBothSides(t *testing.T) {
+	eu, west := twoPeers(t)
+	id := eu.movable(nil)
+	token := eu.handOver(id.AgentID, "west", nil)
+	taken := west.take(token.HandoverToken, nil)
+	carry(west, eu)
+	eu.no(apitype.InUse, remove, "peers/west", nil)
+	west.no(apitype.InUse, remove, "peers/eu", nil)
+	west.comes(taken.AgentID)
+	west.no(apitype.InUse, remove, "peers/eu", nil) // which does not know yet
+	west.ok(write, "peers/eu", data{"suspended": true})
+	west.ok(remove, "peers/eu", nil)
+	if a := west.agent(taken.AgentID); a.State != apitype.AgentStateActive {
+		t.Errorf("the agent is %s", a.State)
+	}
+	eu.ok(write, "peers/west", data{"suspended": true})
+	eu.no(apitype.InUse, remove, "peers/west", nil)
+	eu.ok(write, "handovers/"+token.HandoverID, data{"force": true})
+	eu.ok(remove, "peers/west", nil)
+	eu.no(apitype.HandoverForced, remove, "handovers/"+token.HandoverID, nil)
+	if a := eu.agent(id.AgentID); a.State != apitype.AgentStateActive {
+		t.Errorf("the agent is %s", a.State)
+	}
+}
+
+// The way home waits until the installation before has heard that the agent arrived: the row has room for one handover to here.
+func TestTheWayHomeWaitsForReceiptsOfTheHandoverBefore(t *testing.T) {
+	c := &clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	eu, west, south := peerMount(t, "eu", c), peerMount(t, "west", c), peerMount(t, "south", c)
+	federate(map[string]*mount{"eu": eu, "west": west, "south": south})
+	id := eu.movable(nil)
+	there := west.take(eu.handOver(id.AgentID, "west", nil).HandoverToken, nil).AgentID
+	carry(west, eu)
+	west.comes(there) // eu is away from here on
+	west.settlesIn(there)
+	atSouth := moves(west, south, there, "south")
+	south.settlesIn(atSouth)
+	back := south.handOver(atSouth, "west", nil).HandoverToken
+	west.no(apitype.HandoverPending, write, "handover/redeem", data{"token": back})
+	carry(west, eu)
+	if a := eu.agent(id.AgentID); a.State != apitype.AgentStateMoved {
+		t.Errorf("eu has not heard: %s", a.State)
+	}
+	if taken := west.take(back, nil); taken.AgentID != there {
+		t.Errorf("it came back as %s", taken.AgentID)
+	}
+}
