@@ -202,7 +202,7 @@ func TestAHostilePeersTokens(t *testing.T) {
 		// Nobody else's operator sees it, ends it, or is told of it by asking again.
 		h.eu.no(apitype.HandoverUnknown, read, "tenants/globex/handovers/"+taken.HandoverID, nil)
 		h.eu.no(apitype.HandoverUnknown, remove, "tenants/globex/handovers/"+taken.HandoverID, nil)
-		h.eu.no(apitype.TenantMismatch, write, "tenants/globex/handover/redeem", data{"token": token})
+		h.eu.no(apitype.HandoverReplayed, write, "tenants/globex/handover/redeem", data{"token": token})
 		look := call[apitype.HandoverInspection](h.eu, write, "tenants/globex/handover/inspect", data{"token": token})
 		if look.State != "" || len(look.Problems) == 0 {
 			t.Errorf("another tenant is told %+v", look)

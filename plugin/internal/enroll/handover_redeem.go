@@ -181,7 +181,7 @@ func (e *Enroller) claim(ctx context.Context, id, agentID string) error {
 		return err
 	}
 	if pointer.isOther(agentID) {
-		return apitype.Errorf(apitype.HandoverReplayed, "the token was redeemed here before, or has the id of another handover")
+		return replayed()
 	}
 	return e.point(ctx, id, apitype.HandoverTarget, agentID)
 }
@@ -217,23 +217,30 @@ func (e *Enroller) mayArrive(ctx context.Context, tenant string, peer *federatio
 	if !peer.AllowsTenant(tenant) {
 		return apitype.Errorf(apitype.TenantMismatch, "peer %s may not bring agents into this tenant (allowed_tenants)", peer.Name)
 	}
-	if m.agent != nil && m.agent.Tenant != tenant {
-		return apitype.Errorf(apitype.TenantMismatch, "the agent is one of another tenant here, or of none")
+	pointer, err := get[handoverRow](ctx, e, store.HandoverPrefix, a.Token.ID)
+	if err != nil {
+		return err
 	}
-	if a.redeemed(m.agent) {
+	elsewhere := m.agent != nil && m.agent.Tenant != tenant
+	switch {
+	// What became of the agent there is not for this tenant: it is told the same whether or not the agent is still there.
+	case elsewhere && !inTenant(tenant, m.agent.Tenant) && (a.home == nil || pointer != nil):
+		return replayed()
+	case elsewhere: // its own tenant can have it
+		return apitype.Errorf(apitype.TenantMismatch, "the agent is one of another tenant here, or of none")
+	case a.redeemed(m.agent):
 		step := m.agent.In.State.On(handover.RedeemedAgain, m.agent.In.Acked, false)
 		return refusedStep(nil, step.Code, string(m.agent.In.State))
-	}
-	pointer, err := get[handoverRow](ctx, e, store.HandoverPrefix, a.Token.ID)
-	switch {
-	case err != nil:
-		return err
 	case pointer.isOther(a.rowID), m.gone(), a.home == nil && m.agent != nil:
-		return apitype.Errorf(apitype.HandoverReplayed, "the token was redeemed here before, or has the id of another handover")
+		return replayed()
 	case a.home == nil:
 		return nil
 	}
 	return e.mayComeHome(ctx, m, a)
+}
+
+func replayed() error {
+	return apitype.Errorf(apitype.HandoverReplayed, "the token was redeemed here before, or has the id of another handover")
 }
 
 // mayComeHome refuses, under the agent's lock, an agent to whose row the token's lineage led before it was taken.
@@ -394,7 +401,13 @@ func (e *Enroller) InspectHandover(ctx context.Context, tenant string, in apityp
 	if err != nil {
 		return none, err
 	}
-	out := a.inspection(peer)
+	out, own := a.inspection(peer), m.agent
+	if own != nil && own.Tenant != tenant { // nothing of it is told, or decides where the agent would land
+		own = nil
+		if a.home != nil && !inTenant(tenant, m.agent.Tenant) {
+			out.AgentID, out.Known = "", false
+		}
+	}
 	if out.Lineage, err = a.Hops(keys{ctx, e.Peers}); err != nil {
 		return none, err
 	}
@@ -405,11 +418,11 @@ func (e *Enroller) InspectHandover(ctx context.Context, tenant string, in apityp
 		}
 		out.Problems = append(out.Problems, err.Error())
 	}
-	if a.redeemed(m.agent) && m.agent.Tenant == tenant {
-		out.State, out.Group, out.Configuration, out.ConfigExists = string(m.agent.In.State), m.agent.In.Group, m.agent.In.Configuration, true
+	if a.redeemed(own) {
+		out.State, out.Group, out.Configuration, out.ConfigExists = string(own.In.State), own.In.Group, own.In.Configuration, true
 		return out, nil
 	}
-	to, release, err := e.holdLanding(ctx, tenant, peer, m.agent, a)
+	to, release, err := e.holdLanding(ctx, tenant, peer, own, a)
 	switch {
 	case err == nil:
 		release()

@@ -11,6 +11,7 @@ import (
 	"github.com/ampora/ampora/plugin/internal/federation"
 	"github.com/ampora/ampora/plugin/internal/name"
 	"github.com/ampora/ampora/plugin/internal/store"
+	"github.com/google/uuid"
 )
 
 // maxScan is how many rows one part of a group's handovers looks through, so that no request takes long where few of many
@@ -78,8 +79,8 @@ type part struct {
 	bytes int    // that their tokens will have, about
 	next  string // after which the next part begins, "" for the last one
 
-	most int // agents
-	last string
+	most int    // agents
+	last string // that was taken, or after which it begins
 }
 
 // handoverPart selects the agents of one part: as many as are asked for, or as tokens fit into an answer.
@@ -107,7 +108,7 @@ func (e *Enroller) handoverPart(ctx context.Context, tenant string, peer *federa
 		release()
 		return p, e.pickOfGroup(ctx, tenant, peer, in.Group, p)
 	}
-	return p, e.pickOfList(ctx, peer, in.AgentIDs, p)
+	return p, e.pickOfList(ctx, tenant, peer, in.AgentIDs, p)
 }
 
 // pickOfGroup takes agents of the group after p.last. The group is one of the path's tenant, or of none.
@@ -115,7 +116,7 @@ func (e *Enroller) pickOfGroup(ctx context.Context, tenant string, peer *federat
 	scanned := 0
 	return e.walkAgents(store.InPassing(ctx), p.last, func(id string) (bool, error) {
 		if scanned++; scanned > maxScan {
-			p.next = p.last
+			p.next = before(id)
 			return false, nil
 		}
 		row, err := get[agentRow](store.InPassing(ctx), e, store.AgentPrefix, id)
@@ -123,15 +124,21 @@ func (e *Enroller) pickOfGroup(ctx context.Context, tenant string, peer *federat
 			return false, err
 		}
 		if row == nil || row.absent() || row.Tenant != tenant || row.Group != group {
-			p.last = id
 			return true, nil
 		}
 		return p.take(id, row, peer), nil
 	})
 }
 
+// before is a place before the agent's, and behind all but a few of those before it. It is answered where the agent's id must not
+// be, for it may be another tenant's.
+func before(id string) string {
+	const told = 6 // digits: enough to tell millions of agents from each other
+	return id[:told] + uuid.Nil.String()[told:]
+}
+
 // pickOfList takes agents of the list after p.last. Whether they are there, and the tenant's, is found out when they are moved.
-func (e *Enroller) pickOfList(ctx context.Context, peer *federation.Peer, list []string, p *part) error {
+func (e *Enroller) pickOfList(ctx context.Context, tenant string, peer *federation.Peer, list []string, p *part) error {
 	ids := slices.Compact(slices.Sorted(slices.Values(list)))
 	begin, found := slices.BinarySearch(ids, p.last)
 	if found {
@@ -144,6 +151,9 @@ func (e *Enroller) pickOfList(ctx context.Context, peer *federation.Peer, list [
 		row, err := get[agentRow](ctx, e, store.AgentPrefix, id)
 		if err != nil {
 			return err
+		}
+		if row != nil && !inTenant(tenant, row.Tenant) { // not even by how many fit into a part
+			row = nil
 		}
 		if !p.take(id, row, peer) {
 			return nil
