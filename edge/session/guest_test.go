@@ -370,8 +370,8 @@ func TestAGuestIsGivenNothingBeforeTheEngineHasAgreed(t *testing.T) {
 				if reply := wait(2 * time.Minute); reply != nil && *reply != (Reply{Kind: KindAgent}) {
 					t.Errorf("told %+v", reply)
 				}
-				if len(l.sent)+len(b.asked()) > 0 || !m.expected {
-					t.Errorf("the engine has not answered, and it got %+v", l.sent)
+				if len(l.told())+len(b.asked()) > 0 || !m.expected {
+					t.Errorf("the engine has not answered, and it got %+v", l.told())
 				}
 				b.engine.mu.Lock()
 				away = false
@@ -382,7 +382,7 @@ func TestAGuestIsGivenNothingBeforeTheEngineHasAgreed(t *testing.T) {
 				}
 				full, uid, offer := false, "", (*Offer)(nil)
 				if transport == WebSocket {
-					for _, r := range l.sent {
+					for _, r := range l.told() {
 						full, offer = full || r.ReportFullState, r.Offer
 						uid += r.NewInstanceUID
 					}
@@ -544,8 +544,9 @@ func TestTheFirstAnswerWaitsForTheEnginesWord(t *testing.T) {
 					hello.HasDescription = false
 					return m.Message(t.Context(), hello), time.Since(begin), l
 				}
+				full := func(l *line) bool { told := l.told(); return len(told) == 1 && told[0].ReportFullState }
 				reply, took, l := come()
-				if reply == nil || took < time.Second || took > 2*time.Second || !reply.ReportFullState && !(len(l.sent) == 1 && l.sent[0].ReportFullState) {
+				if reply == nil || took < time.Second || took > 2*time.Second || !reply.ReportFullState && !full(l) {
 					t.Errorf("after %s: %+v", took, reply)
 				}
 				leaf = apitype.LeafUnknown

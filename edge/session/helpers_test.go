@@ -11,8 +11,10 @@ import (
 	"math/big"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ampora/ampora/edge/metrics"
@@ -158,6 +160,14 @@ func (l *line) Send(r Reply) error {
 	defer l.mu.Unlock()
 	l.sent = append(l.sent, r)
 	return nil
+}
+
+// told is what the agent has been sent so far. It waits until nobody is about to send more.
+func (l *line) told() []Reply {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.sent)
 }
 
 func (l *line) Close(code int, reason string) {
