@@ -2,6 +2,8 @@ package handoverfile_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 	"github.com/ampora/ampora/plugin/handover"
 	"github.com/ampora/ampora/test/handoverfile"
 	"github.com/ampora/ampora/test/vaulttest"
+	"github.com/google/uuid"
 )
 
 type world struct {
@@ -146,6 +149,30 @@ func TestAFileThatWasCutOrChangedIsRefusedByLine(t *testing.T) {
 func forged(line string) string {
 	dot := strings.LastIndexByte(line, '.')
 	return line[:dot+1] + strings.Repeat("A", len(line)-dot-2) + "\n"
+}
+
+// Vault takes the longest manifest, and the list that it is made of.
+func TestTheLargestFileGoesThroughVault(t *testing.T) {
+	w := start(t)
+	m := handover.Manifest{Issuer: "eu", Audience: "west", ID: uuid.NewString(), IssuedAt: time.Now().Unix(), Expires: time.Now().Unix() + 3600}
+	var ids []string
+	for range handover.MaxFileTokens {
+		id := uuid.NewString()
+		ids = append(ids, id)
+		m.Entries = append(m.Entries, handover.ManifestEntry{HandoverID: id, TokenHash: handover.Hash(id)})
+	}
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	w.must(err)
+	signed, err := handover.Sign(key, handover.TypeManifest, m)
+	w.must(err)
+	_, err = w.Target.HandoverProgress(t.Context(), apitype.HandoverProgressRequest{Manifest: signed})
+	if apitype.CodeOf(err) != apitype.HandoverSignatureInvalid {
+		t.Errorf("%d bytes: %v", len(signed), err)
+	}
+	_, err = w.Source.HandoverManifest(t.Context(), apitype.HandoverManifestRequest{Peer: "west", HandoverIDs: ids})
+	if apitype.CodeOf(err) != apitype.HandoverUnknown {
+		t.Errorf("%d ids: %v", len(ids), err)
+	}
 }
 
 // When a file cannot be finished, the tokens that were made for it are taken back.
