@@ -170,6 +170,7 @@ func TestAgentsMove(t *testing.T) {
 		t.Run("revoked at the target", func(t *testing.T) { t.Parallel(); revokedThere(t, withinAll(t, all)) })
 		t.Run("to a target without its configuration", func(t *testing.T) { t.Parallel(); configurationMissing(t, withinAll(t, all)) })
 	})
+	t.Run("where they cannot get to", func(t *testing.T) { cannotGetThere(t, withinAll(t, all)) })
 	t.Run("over an air gap", func(t *testing.T) { airGap(t, withinAll(t, all)) })
 }
 
