@@ -8,5 +8,6 @@ cd "$ROOT"
 
 mkdir -p "$BIN/tools"
 CGO_ENABLED=0 go build -buildvcs=false -trimpath -o "$BIN/tools/demo" ./test/demo
+(cd test/agent && CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o "$BIN/tools/testagent" ./testagent)
 export AMPORA_BIN=${AMPORA_BIN:-$BIN}
 exec "$BIN/tools/demo"

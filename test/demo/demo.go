@@ -1,4 +1,5 @@
-// Command demo shows Ampora from an empty Vault to an agent on mutual TLS, and on to the agent's end: 'make demo'.
+// Command demo shows Ampora from an empty Vault to an agent on mutual TLS, on to the agent's end, and last how another agent
+// moves to a second installation and comes home: 'make demo'.
 //
 // Every line after a "$" is what the command behind it printed just now, run by bash as it stands there. It is a test as
 // well: a step that does not behave as told ends it with status 1.
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,7 +29,7 @@ import (
 )
 
 // limit is how long it may take, builds apart.
-const limit = time.Minute
+const limit = 90 * time.Second
 
 func main() {
 	standin.Main()
@@ -50,7 +52,7 @@ func run() int {
 		fmt.Fprintf(os.Stderr, "\nerror: the demo ended early: %v\n", err)
 		return 1
 	}
-	fmt.Printf("\n# That took %.1f seconds. Vault, the edge and their files are gone again.\n", time.Since(begin).Seconds())
+	fmt.Printf("\n# That took %.1f seconds. Both Vaults, the edges and their files are gone again.\n", time.Since(begin).Seconds())
 	return 0
 }
 
@@ -68,6 +70,8 @@ type demo struct {
 	dir  string   // where the commands run
 	env  []string // with which
 	err  error
+
+	running []*proc.Child // what start has started
 }
 
 // whole puts up what the steps need, runs them and clears it all away.
@@ -86,21 +90,49 @@ func (d *demo) whole() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, vault.Stop()) }()
+	west, err := vaulttest.Run(d.ctx, vaulttest.Options{TLS: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, west.Stop()) }()
+	defer d.endAll()
 	standIns, err := standin.Dir(filepath.Join(dir, ".stand-ins"), "curl")
 	if err != nil {
 		return err
 	}
 	d.dir = dir
-	d.env = append(append(clean(os.Environ()), vault.Env()...), "HOME="+dir, "PATH="+bin+":"+os.Getenv("PATH")+":"+standIns,
-		"PLUGINS="+vault.PluginDir, "AUDIT_LOG="+vault.AuditLog())
+	d.env = append(append(clean(os.Environ()), vault.Env()...), "HOME="+dir, "PATH="+bin+":"+filepath.Join(bin, "tools")+":"+os.Getenv("PATH")+":"+standIns,
+		"PLUGINS="+vault.PluginDir, "AUDIT_LOG="+vault.AuditLog(), "WEST_PLUGINS="+west.PluginDir)
+	if err := writeWest(dir, west.Env()); err != nil {
+		return err
+	}
 
 	d.say("Ampora on Vault, from nothing to an agent on mutual TLS. What follows a \"$\" is run as it stands,")
 	d.say("in %s, with bin/ on the PATH and a root token in VAULT_TOKEN.", dir)
-	edge, err := d.story()
-	if edge != nil {
-		edge.End(syscall.SIGTERM, 10*time.Second)
+	home, err := d.story()
+	if err != nil {
+		return err
 	}
-	return err
+	return d.federation(home)
+}
+
+// endAll ends what still runs, the last one first.
+func (d *demo) endAll() {
+	for _, child := range slices.Backward(d.running) {
+		child.End(syscall.SIGTERM, 10*time.Second)
+	}
+}
+
+// place is where an edge is.
+type place struct{ address, admin, endpoint, federation string }
+
+func newPlace() (p place, err error) {
+	if p.address, err = freePort(); err != nil {
+		return p, err
+	}
+	p.admin, err = freePort()
+	p.endpoint, p.federation = "wss://"+p.address+"/v1/opamp", "https://"+p.address+"/federation"
+	return p, err
 }
 
 // clean is the environment without what would lead our programs elsewhere.
@@ -115,16 +147,12 @@ func clean(env []string) []string {
 }
 
 // story is what there is to see.
-func (d *demo) story() (edge *proc.Child, err error) {
-	address, err := freePort()
+func (d *demo) story() (home place, err error) {
+	home, err = newPlace()
 	if err != nil {
-		return nil, err
+		return home, err
 	}
-	admin, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	endpoint := "wss://" + address + "/v1/opamp"
+	address, admin, endpoint := home.address, home.admin, home.endpoint
 
 	d.head("A real Vault: Raft storage, and a file audit device")
 	d.run(`vault status | grep -E '^(Version|Storage Type|Sealed|HA Mode) '`, "raft", "active")
@@ -133,10 +161,10 @@ func (d *demo) story() (edge *proc.Child, err error) {
 	d.head("The plugin, with a CA, policies, and a login for one edge")
 	d.run(`cp "$(command -v vault-plugin-secrets-ampora)" "$PLUGINS"/`)
 	d.run(`ampora setup --plugin "$PLUGINS"/vault-plugin-secrets-ampora --peer-id demo --trust-domain demo.example \
-    --endpoint `+endpoint+` --edge edge-1 --edge-credentials-dir credentials`, "ampora/ is mounted", "credentials/edge-1.secret_id")
+    --endpoint `+endpoint+` --config federation_url=`+home.federation+` --edge edge-1 --edge-credentials-dir credentials`, "ampora/ is mounted", "credentials/edge-1.secret_id")
 
 	d.head("An edge, which is what agents connect to. It keeps nothing on disk")
-	edge = d.start(`ampora-edge --name edge-1 --listen `+address+` --admin-listen `+admin+` --log-level debug \
+	edge := d.start(`ampora-edge --name edge-1 --listen `+address+` --admin-listen `+admin+` --log-level debug \
     --approle-role-id-file credentials/edge-1.role_id --approle-secret-id-file credentials/edge-1.secret_id`, "edge.log")
 	d.await("the edge to be ready", edge, func() bool { return answers("http://" + admin + "/readyz") })
 	d.run(`cat edge.log`, "first trust snapshot", "server certificate from Vault")
@@ -199,7 +227,7 @@ func (d *demo) story() (edge *proc.Child, err error) {
 	})
 	d.run(enrol+`agent || echo "exit code $?"`, "(certificate_revoked)", "token_redeemed", "exit code 1")
 	d.run(`vault read -format=yaml -field=events ampora/audit/events limit=1`, "action: Certificate.Revoked", agent)
-	return edge, d.err
+	return home, d.err
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -258,6 +286,7 @@ func (d *demo) start(command, log string) *proc.Child {
 		d.err = err
 		return nil
 	}
+	d.running = append(d.running, child)
 	return child
 }
 
@@ -278,9 +307,9 @@ func (d *demo) await(what string, needs *proc.Child, there func() bool) {
 	for d.err == nil && !there() {
 		switch {
 		case !needs.Running():
-			d.err = fmt.Errorf("the edge ended while waiting for %s:\n%s", what, d.quietly("tail -n 20 edge.log"))
+			d.err = fmt.Errorf("the program ended while waiting for %s:\n%s", what, d.quietly("tail -n 20 *.log"))
 		case time.Now().After(deadline):
-			d.err = fmt.Errorf("waited too long for %s:\n%s", what, d.quietly("tail -n 20 edge.log"))
+			d.err = fmt.Errorf("waited too long for %s:\n%s", what, d.quietly("tail -n 20 *.log"))
 		case d.ctx.Err() != nil:
 			d.err = d.ctx.Err()
 		}

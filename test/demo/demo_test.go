@@ -55,6 +55,9 @@ func TestTheDemoShowsWhatItPromisesAndLeavesNothing(t *testing.T) {
 		"error: the edge refused: pool_revoked",
 		"(certificate_revoked); it will be replaced",
 		"- action: Certificate.Revoked\n",
+		"MovedToPeer west",
+		"MovedToPeer demo",
+		"  Handover.Completed ",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the demo does not show %q", want)
