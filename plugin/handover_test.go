@@ -77,7 +77,7 @@ func (m *mount) take(token string, body data) apitype.HandoverRedemption {
 
 func (m *mount) receipt(text string) apitype.ReceiptResponse {
 	m.Helper()
-	return call[apitype.ReceiptResponse](m, write, "handover/receipt", data{"receipt": text})
+	return call[apitype.ReceiptResponse](m, write, "handover/receipt", data{"receipt": "\n" + text + " \r\n"}) // as people paste it
 }
 
 func (m *mount) handoverState(id string) string {

@@ -132,6 +132,8 @@ var varying = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`\b1\d{9}\b`), "UNIX"},
 	{regexp.MustCompile(`\b[0-9.]+ seconds`), "N seconds"},
+	{regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d{3}\b`), "CLOCK"},
+	{regexp.MustCompile(`\b(Handover\.[A-Z][a-z]+) [0-9a-f]{8}\b`), "$1 ID"},
 	{regexp.MustCompile(`[ \t]+`), " "},
 }
 

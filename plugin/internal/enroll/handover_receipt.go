@@ -18,7 +18,7 @@ import (
 // handover.Verify; peer_unknown, peer_suspended, handover_wrong_audience, handover_malformed.
 func (e *Enroller) Receipt(ctx context.Context, origin audit.Origin, in apitype.ReceiptRequest) (apitype.ReceiptResponse, error) {
 	var none apitype.ReceiptResponse
-	peer, r, err := e.openReceipt(ctx, in.Receipt)
+	peer, r, err := e.openReceipt(ctx, strings.TrimSpace(in.Receipt)) // people paste it
 	if err != nil {
 		return none, err
 	}
