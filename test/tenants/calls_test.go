@@ -177,6 +177,7 @@ func (w *world) send(token string, r request) reply {
 func (w *world) try(r request) reply {
 	w.Helper()
 	a := w.send(w.policy, r)
+	w.use(r, a)
 	told := slices.DeleteFunc(w.leaks(a.text), func(id string) bool { return w.sent[id] })
 	if len(told) > 0 {
 		w.Errorf("LEAK: %s %s %v %s tells of %s:\n%s", r.method, r.path, r.query, w.json(r.body), told[0], a.text)
@@ -210,6 +211,7 @@ var varying = []struct {
 	by      string
 }{
 	{regexp.MustCompile(`-----BEGIN [^"]+-----END [A-Z ]+-----(\\n)?`), "PEM"},
+	{regexp.MustCompile(`eyJ[A-Za-z0-9_.~-]+`), "SIGNED"},
 	{regexp.MustCompile(`amp-[bp]s\.[a-z2-7]+\.[a-z2-7]+`), "SECRET"},
 	{identifying, "ID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
@@ -270,6 +272,11 @@ func session(values map[string]string) []apitype.SessionReport {
 // acme's: of acme's secrets, it takes fresh ones.
 func (w *world) baseline(s served, method string, values map[string]string) request {
 	w.Helper()
+	moves := method == http.MethodPost && strings.HasSuffix(s.path, "/handover")
+	if moves && values["agent_id"] == w.own.values["agent_id"] {
+		values = maps.Clone(values) // an agent moves once
+		values["agent_id"] = w.fresh("agent_id")
+	}
 	r := request{method: method, path: "ampora/" + s.fill("acme", values)}
 	if method != http.MethodPost && method != http.MethodPatch {
 		return r
@@ -279,10 +286,21 @@ func (w *world) baseline(s served, method string, values map[string]string) requ
 		switch field {
 		case "token", "admin_secret":
 			secret := values[field]
-			if secret == w.own.values[field] {
+			switch {
+			case secret == w.own.values[field] && s.takesHandover():
+				secret = w.fresh("handover_token")
+			case secret == w.own.values[field]:
 				secret = w.fresh(field)
 			}
 			r = r.with(field, secret)
+		case "peer":
+			r = r.with(field, "south")
+		case "handover_ids":
+			r = r.with(field, []string{values["handover_id"]})
+		case "manifest":
+			r = r.with(field, w.manifest)
+		case "force":
+			r = r.with(field, true)
 		case "csr":
 			r = r.with(field, w.csr)
 		case "name":
@@ -291,7 +309,7 @@ func (w *world) baseline(s served, method string, values map[string]string) requ
 			r = r.with(field, session(values))
 		case "agent_ids":
 			id := values["agent_id"]
-			if revokes && id == w.own.values["agent_id"] {
+			if (revokes || s.issues()) && id == w.own.values["agent_id"] {
 				id = w.fresh("agent_id") // the other one is still needed
 			}
 			r = r.with(field, []string{id})
@@ -300,7 +318,7 @@ func (w *world) baseline(s served, method string, values map[string]string) requ
 		case "body":
 			r = r.with(field, "a: 1")
 		case "group", "configuration":
-			if !revokes { // it takes one selection alone
+			if !revokes && (field != "group" || !slices.Contains(s.body, "agent_ids") && !slices.Contains(s.body, "handover_ids")) { // one selection alone
 				r = r.with(field, values[field])
 			}
 		}
@@ -308,8 +326,26 @@ func (w *world) baseline(s served, method string, values map[string]string) requ
 	return r
 }
 
-// fresh is a secret of acme that is good, or an agent of it.
+// fresh is a secret of acme that is good, or an agent of it. What no request has used up is asked for again: to make one takes
+// more requests than to try one.
 func (w *world) fresh(kind string) string {
+	w.Helper()
+	if w.unused[kind] == "" {
+		w.unused[kind] = w.make(kind)
+	}
+	return w.unused[kind]
+}
+
+// use forgets what a request may have used up: one that was refused has used up nothing.
+func (w *world) use(r request, a reply) {
+	if a.status >= 300 || strings.HasSuffix(r.path, apitype.PathHandoverInspect) {
+		return
+	}
+	text := r.path + string(w.json(r.body))
+	maps.DeleteFunc(w.unused, func(_, value string) bool { return strings.Contains(text, value) })
+}
+
+func (w *world) make(kind string) string {
 	w.Helper()
 	c := w.root.ForTenant("acme")
 	switch kind {
@@ -318,9 +354,11 @@ func (w *world) fresh(kind string) string {
 		w.must(err)
 		return issued.Token
 	case "agent_id":
-		id, err := c.Redeem(w.Context(), apitype.RedeemRequest{Token: w.fresh("token"), CSR: w.csr})
+		return w.movable(c)
+	case "handover_token":
+		issued, err := w.south.Handover(w.Context(), w.movable(w.south), apitype.HandoverRequest{Peer: "north"})
 		w.must(err)
-		return id.AgentID
+		return issued.HandoverToken
 	}
 	pool, err := c.RotatePoolSecret(w.Context(), w.own.values["pool"], apitype.RevokeRequest{})
 	w.must(err)
@@ -352,6 +390,14 @@ func (s served) fill(tenant string, values map[string]string) string {
 	}
 	return strings.Join(segments, "/")
 }
+
+// takesHandover reports whether the path's token is a handover token.
+func (s served) takesHandover() bool {
+	return strings.HasSuffix(s.path, apitype.PathHandoverInspect) || strings.HasSuffix(s.path, apitype.PathHandoverRedeem)
+}
+
+// issues reports whether the path makes handover tokens for many.
+func (s served) issues() bool { return strings.HasSuffix(s.path, apitype.PathHandoverIssue) }
 
 // parameters are those of the path, without the tenant.
 func (s served) parameters() []string {

@@ -65,13 +65,29 @@ func isOwn(key, value string) bool {
 	return len(owners) > 0
 }
 
+// agentBehind is the key of the agent's row that the row of a handover leads to, "" for any other row: it says of no tenant
+// whose it is.
+func agentBehind(key, value string) string {
+	m := leading.FindStringSubmatch(value)
+	if m == nil || !strings.HasPrefix(key, "handover/") {
+		return ""
+	}
+	return "agent/" + m[1][:2] + "/" + m[1]
+}
+
+var leading = regexp.MustCompile(`"agent_id":\s*"([^"]+)"`)
+
 var tenants = regexp.MustCompile(`"tenant":\s*"([^"]*)"`)
 
 // ofOthers is what of the storage does not belong to acme.
 func (w *world) ofOthers() map[string]string {
 	w.Helper()
 	rows := w.storage()
-	maps.DeleteFunc(rows, isOwn)
+	own := map[string]bool{}
+	for key, value := range rows {
+		own[key] = isOwn(key, value) || isOwn("", rows[agentBehind(key, value)])
+	}
+	maps.DeleteFunc(rows, func(key, _ string) bool { return own[key] })
 	// One row counts for every tenant how often all its tokens were ended.
 	if epoch, found := rows["epoch"]; found {
 		var row struct {

@@ -21,19 +21,22 @@ import (
 // nobody. Each has the same names, and some of its own.
 type world struct {
 	*testing.T
-	vault  *vaulttest.Vault
-	root   *client.Client
-	policy string // Vault token with the policy of acme's operator, and no other
-	csr    string
-	own    *owner
-	others []*owner
-	hidden map[string]bool // what identifies the others' things, wherever it is stored
-	sent   map[string]bool // what the requests have told, so that it may come back
-	twins  map[string]string
-	turn   int // whose turn it is to be asked for, where asking for everybody's things would take too long
-	served []served
-	worked map[string]bool // "method path" of what has succeeded
-	calls  int
+	vault    *vaulttest.Vault
+	root     *client.Client
+	south    *client.Client // another installation, a peer of the first, in its tenant acme
+	policy   string         // Vault token with the policy of acme's operator, and no other
+	csr      string
+	own      *owner
+	others   []*owner
+	hidden   map[string]bool // what identifies the others' things, wherever it is stored
+	sent     map[string]bool // what the requests have told, so that it may come back
+	twins    map[string]string
+	manifest string            // of a handover file of acme's
+	unused   map[string]string // by kind: what 'fresh' has made
+	turn     int               // whose turn it is to be asked for, where asking for everybody's things would take too long
+	served   []served
+	worked   map[string]bool // "method path" of what has succeeded
+	calls    int
 }
 
 // owner is a tenant, or nobody.
@@ -45,9 +48,9 @@ type owner struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, sent: map[string]bool{}, twins: map[string]string{}, worked: map[string]bool{}, csr: newCSR(t)}
+	w := &world{T: t, sent: map[string]bool{}, twins: map[string]string{}, unused: map[string]string{}, worked: map[string]bool{}, csr: newCSR(t)}
 	w.vault = vaulttest.Start(t, vaulttest.WithRawStorage())
-	_, err := w.vault.RegisterAmpora(t.Context(), "ampora")
+	version, err := w.vault.RegisterAmpora(t.Context(), "ampora")
 	w.must(err)
 	w.root, err = client.New(w.vault.Client(), "ampora")
 	w.must(err)
@@ -56,16 +59,56 @@ func newWorld(t *testing.T) *world {
 	}))
 	_, err = w.root.CARoot(t.Context(), apitype.CARootRequest{})
 	w.must(err)
+	w.befriend(version)
 	w.own = w.populate("acme")
 	for _, tenant := range []string{"acme-2", "acm", ""} {
 		w.others = append(w.others, w.populate(tenant))
 	}
 	// What the engine only remembers, it must not spare others for.
 	w.must(w.vault.ReloadPlugin(t.Context(), "vault-plugin-secrets-ampora"))
+	listed, err := w.root.ForTenant("acme").HandoverManifest(t.Context(), apitype.HandoverManifestRequest{Peer: "south", HandoverIDs: []string{w.own.values["handover_id"]}})
+	w.must(err)
+	w.manifest = listed.Manifest
 	w.policy = w.holder()
 	w.served = w.specification()
 	w.hidden = w.identifiers()
 	return w
+}
+
+// befriend makes the peer south, so that agents can move. It is a mount of its own in the same Vault.
+func (w *world) befriend(version string) {
+	w.Helper()
+	w.must(w.vault.EnableSecrets(w.Context(), "south", "vault-plugin-secrets-ampora", version))
+	south, err := client.New(w.vault.Client(), "south")
+	w.must(err)
+	w.must(south.UpdateConfig(w.Context(), map[string]any{
+		"peer_id": "south", "trust_domain": "south.example", "endpoint": "wss://localhost:4321/v1/opamp",
+	}))
+	_, err = south.CARoot(w.Context(), apitype.CARootRequest{})
+	w.must(err)
+	for _, side := range []struct {
+		here, there *client.Client
+		name        string
+	}{{w.root, south, "south"}, {south, w.root, "north"}} {
+		card, err := side.there.FederationBundle(w.Context())
+		w.must(err)
+		_, err = side.here.WritePeer(w.Context(), side.name, apitype.PeerRequest{
+			PeerID: &card.PeerID, TrustDomain: &card.TrustDomain, Endpoint: &card.Endpoint, EndpointCABundle: &card.EndpointCABundle,
+			CABundle: &card.CABundle, BundleJWS: &card.BundleJWS,
+		})
+		w.must(err)
+	}
+	w.south = south.ForTenant("acme")
+}
+
+// movable is an agent that can move to a peer.
+func (w *world) movable(c *client.Client) string {
+	w.Helper()
+	issued, err := c.IssueToken(w.Context(), apitype.TokenIssueRequest{})
+	w.must(err)
+	id, err := c.Redeem(w.Context(), apitype.RedeemRequest{Token: issued.Token, CSR: w.csr, Capabilities: apitype.CapabilityAcceptsOpAMP})
+	w.must(err)
+	return id.AgentID
 }
 
 // holder is a token of the operator of acme.
@@ -137,6 +180,9 @@ func (w *world) thing(tenant, name string) map[string]string {
 	w.must(c.DeleteAgent(ctx, deleted.AgentID))
 	_, err = c.Report(ctx, apitype.ReportRequest{Name: name, Version: word(), Sessions: []apitype.SessionReport{{AgentID: active.AgentID, SerialNumber: active.SerialNumber}}})
 	w.must(err)
+	moving, err := c.Handover(ctx, w.movable(c), apitype.HandoverRequest{Peer: "south"})
+	w.must(err)
+	values["handover_id"] = moving.HandoverID
 	page, err := c.Events(ctx, apitype.EventsRequest{Limit: 1})
 	w.must(err)
 	values["event"], values["cursor"] = page.Events[0].ID, page.NextCursor
