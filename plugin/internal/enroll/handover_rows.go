@@ -7,7 +7,6 @@ import (
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/handover"
 	"github.com/ampora/ampora/plugin/internal/feed"
-	"github.com/ampora/ampora/plugin/internal/store"
 )
 
 // # Handovers
@@ -185,16 +184,6 @@ func (e *Enroller) tellPlace(row *agentRow) {
 // Places answers where handovers have put agents, for the change feed.
 func (e *Enroller) Places(ctx context.Context) ([]feed.Place, error) {
 	var all []feed.Place
-	err := e.Store.Walk(ctx, store.HandoverPrefix, "", func(id string) (bool, error) {
-		pointer, err := get[handoverRow](ctx, e, store.HandoverPrefix, id)
-		if err != nil || pointer == nil || pointer.Final != nil {
-			return err == nil, err
-		}
-		row, err := get[agentRow](ctx, e, store.AgentPrefix, pointer.AgentID)
-		if err == nil && row.lastHandover(id) != "" {
-			all = append(all, row.place())
-		}
-		return err == nil, err
-	})
+	err := e.eachMoved(ctx, func(row *agentRow) { all = append(all, row.place()) })
 	return all, err
 }
