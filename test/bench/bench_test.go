@@ -27,7 +27,7 @@ func TestBenchmarkRuns(t *testing.T) {
 	var out, progress bytes.Buffer
 	figures := filepath.Join(dir, "figures.json")
 	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "--bareserver", filepath.Join(dir, "bareserver"),
-		"--rounds", "2", "--parallel", "4", "--operations", "8", "--alone", "2", "--counted", "2", "--requests", "2", "--expired", "2100", "--single", "100", "--events", "50", "--agents", "12", "--tokens", "20", "--revoked", "150", "--watched", "3", "--moved", "5",
+		"--rounds", "2", "--parallel", "4", "--operations", "8", "--alone", "2", "--counted", "2", "--requests", "2", "--expired", "2100", "--single", "100", "--events", "50", "--agents", "12", "--tokens", "20", "--revoked", "150", "--watched", "3", "--moved", "5", "--moves", "2",
 		"--heartbeat", "1s", "--settle", "100ms", "--reconnect", "200ms", "--json", figures)
 	cmd.Stdout, cmd.Stderr = &out, &progress
 	if err := cmd.Run(); err != nil {

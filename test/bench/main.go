@@ -8,6 +8,7 @@
 //	revoked  revoking at 100,000 revoked agents, the list of them, and how soon a session of one is closed
 //	many     100,000 expired tokens and their tidying, 100,000 events
 //	handoverfile  one handover file for 1,000 agents, between two Vaults of its own
+//	handover      100 agents move, one after the other, between two Vaults of its own with an edge each, and what each step takes
 //
 // Agents are in a process of their own. Each of their connections is an open file there and on the edge.
 //
@@ -48,6 +49,7 @@ type options struct {
 	revoked     int           // agents
 	watched     int           // agents whose sessions are watched while they are revoked
 	moved       int           // agents in one handover file
+	moves       int           // agents that move, one after the other
 	only        string        // a stage
 	json        string
 	bareserver  string
@@ -97,8 +99,9 @@ func parse(args []string) (options, error) {
 	f.DurationVar(&o.reconnect, "reconnect", 2*time.Second, "length of one round of reconnects")
 	f.IntVar(&o.revoked, "revoked", 100_000, "revoked agents")
 	f.IntVar(&o.watched, "watched", 20, "agents that are revoked while they are connected to two edges")
+	f.IntVar(&o.moves, "moves", 100, "agents that move to a peer, one after the other")
 	f.IntVar(&o.moved, "moved", 1000, "agents in one handover file")
-	f.StringVar(&o.only, "only", "", "run this `stage` alone: writes, rates, storm, edge, revoked, many or handoverfile")
+	f.StringVar(&o.only, "only", "", "run this `stage` alone: writes, rates, storm, edge, revoked, many, handoverfile or handover")
 	f.StringVar(&o.json, "json", "", "also write all figures to this `file`")
 	f.StringVar(&o.bareserver, "bareserver", "", "`program` to measure the edge against (test/bench/bareserver)")
 	if err := f.Parse(args); err != nil {
@@ -107,10 +110,10 @@ func parse(args []string) (options, error) {
 	if o.bareserver == "" || f.NArg() > 0 {
 		return o, errors.New("run this as scripts/bench.sh does: with --bareserver and flags only")
 	}
-	if !slices.Contains([]string{"", "writes", "rates", "storm", "edge", "revoked", "many", "handoverfile"}, o.only) {
+	if !slices.Contains([]string{"", "writes", "rates", "storm", "edge", "revoked", "many", "handoverfile", "handover"}, o.only) {
 		return o, errors.New("there is no such stage")
 	}
-	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.requests < 1 || o.single < 1 || o.expired < o.single || o.events < 1 || o.agents < 1 || o.tokens < 1 || o.revoked < 1 || o.watched < 1 || o.moved < 1 {
+	if o.rounds < 1 || o.parallel < 1 || o.operations < 1 || o.alone < 1 || o.counted < 1 || o.requests < 1 || o.single < 1 || o.expired < o.single || o.events < 1 || o.agents < 1 || o.tokens < 1 || o.revoked < 1 || o.watched < 1 || o.moved < 1 || o.moves < 1 {
 		return o, errors.New("sizes must be at least 1")
 	}
 	return o, nil
@@ -149,7 +152,7 @@ func run(ctx context.Context, o options) (err error) {
 	for _, stage := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"writes", b.measureWrites}, {"rates", b.measureRates}, {"storm", b.measureStorm}, {"edge", b.measureEdge}, {"revoked", b.measureRevoked}, {"many", b.measureMany}, {"handoverfile", b.measureHandoverFile}} {
+	}{{"writes", b.measureWrites}, {"rates", b.measureRates}, {"storm", b.measureStorm}, {"edge", b.measureEdge}, {"revoked", b.measureRevoked}, {"many", b.measureMany}, {"handoverfile", b.measureHandoverFile}, {"handover", b.measureHandover}} {
 		if !b.runs(stage.name) {
 			continue
 		}

@@ -103,6 +103,7 @@ var targets = []target{
 	{key: "revoked-set", what: "an edge's set of many revoked agents", start: 20, aim: 20, less: true},
 	{key: "handoverfile-make", what: "make one handover file for a group", start: 0, aim: 60, less: true},
 	{key: "handoverfile-redeem", what: "redeem all of it at the target", start: 0, aim: 60, less: true},
+	{key: "handover-p99", what: "handover, confirm to active on the target, 99 of 100", start: 5, aim: 1, less: true},
 	{key: "audit", what: "audit log per idle edge and day", start: 0, aim: 50, less: true},
 }
 

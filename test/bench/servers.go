@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,7 @@ type edgeOptions struct {
 	name           string
 	mount          string // default: the engine's usual one
 	token          string // of Vault
+	vault          string // its address; default: that of the run
 	ownCertificate bool   // the run's certificate instead of one that the edge asks Vault for
 	at             *server
 }
@@ -49,7 +51,7 @@ func (b *bench) startEdge(ctx context.Context, log *os.File, o edgeOptions) (*se
 	} else if listen, admin, err = freeAddresses(); err != nil {
 		return nil, err
 	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + b.vault.server.Addr, "VAULT_TOKEN=" + o.token}
+	env := []string{"PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + cmp.Or(o.vault, b.vault.server.Addr), "VAULT_TOKEN=" + o.token}
 	args := []string{"--listen", listen, "--admin-listen", admin, "--name", o.name}
 	if o.mount != "" {
 		args = append(args, "--mount", o.mount)

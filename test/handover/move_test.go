@@ -168,6 +168,7 @@ func TestAgentsMove(t *testing.T) {
 		t.Run("revoked at the source before it comes", func(t *testing.T) { t.Parallel(); revokedBefore(t, withinAll(t, all)) })
 		t.Run("revoked at the source after it came", func(t *testing.T) { t.Parallel(); revokedAfter(t, withinAll(t, all)) })
 		t.Run("revoked at the target", func(t *testing.T) { t.Parallel(); revokedThere(t, withinAll(t, all)) })
+		t.Run("with a key that was made on the server", func(t *testing.T) { t.Parallel(); keyOfTheServer(t, withinAll(t, all)) })
 		t.Run("to a target without its configuration", func(t *testing.T) { t.Parallel(); configurationMissing(t, withinAll(t, all)) })
 	})
 	t.Run("where they cannot get to", func(t *testing.T) { cannotGetThere(t, withinAll(t, all)) })
@@ -310,5 +311,19 @@ func configurationMissing(t *testing.T, all []*region) {
 	must(t, err)
 	if row := south.awaitState(out.AgentID, apitype.AgentStateActive); row.Configuration != name {
 		t.Errorf("the row at the target is %s", asJSON(row))
+	}
+}
+
+// keyOfTheServer is refused, as the stock supervisor's with a token is, and the agent goes on untouched.
+func keyOfTheServer(t *testing.T, all []*region) {
+	north, south := all[0], all[1]
+	a := north.agent("wss", "--server-key")
+	before := north.row(a.id)
+	_, err := north.engine.Handover(t.Context(), a.id, apitype.HandoverRequest{Peer: south.name})
+	if apitype.CodeOf(err) != apitype.HandoverUnsupported {
+		t.Fatalf("handed over: %v", err)
+	}
+	if row := north.row(a.id); row.State != apitype.AgentStateActive || row.SerialNumber != before.SerialNumber {
+		t.Errorf("afterwards the row is %s", asJSON(row))
 	}
 }

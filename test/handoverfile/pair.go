@@ -52,7 +52,12 @@ func Start(ctx context.Context) (*Pair, error) {
 			return nil, errors.Join(err, p.Stop())
 		}
 	}
-	return p, errors.Join(p.Source.befriend(ctx, p.Target), p.Target.befriend(ctx, p.Source))
+	return p, p.Meet(ctx)
+}
+
+// Meet makes each the other's peer, or tells each what has become of the other's addresses.
+func (p *Pair) Meet(ctx context.Context) error {
+	return errors.Join(p.Source.befriend(ctx, p.Target), p.Target.befriend(ctx, p.Source))
 }
 
 // Stop ends both.
@@ -96,7 +101,7 @@ func (s *Side) befriend(ctx context.Context, other *Side) error {
 		return err
 	}
 	_, err = s.WritePeer(ctx, other.Name, apitype.PeerRequest{
-		PeerID: &b.PeerID, TrustDomain: &b.TrustDomain, Endpoint: &b.Endpoint, EndpointCABundle: &b.EndpointCABundle, CABundle: &b.CABundle, BundleJWS: &b.BundleJWS,
+		PeerID: &b.PeerID, TrustDomain: &b.TrustDomain, Endpoint: &b.Endpoint, EndpointCABundle: &b.EndpointCABundle, FederationURL: &b.FederationURL, CABundle: &b.CABundle, BundleJWS: &b.BundleJWS,
 	})
 	return err
 }
