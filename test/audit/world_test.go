@@ -31,6 +31,8 @@ type world struct {
 	engine *client.Client // as root
 	edge   *client.Client // as the AppRole of the edge "one"
 	dir    string
+	// version is that of the plugin.
+	version string
 }
 
 func newWorld(t *testing.T) *world {
@@ -41,6 +43,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{T: t, vault: vaulttest.Start(t), dir: t.TempDir()}
 	version, err := w.vault.RegisterAmpora(t.Context(), "")
 	must(t, err)
+	w.version = version
 	w.ampora("setup", "--plugin", filepath.Join(w.vault.PluginDir, pluginName+"_"+version), "--plugin-version", version,
 		"--peer-id", "north", "--trust-domain", "north.example", "--endpoint", "wss://edge.north.example:4320/v1/opamp",
 		"--edge", "one", "--edge-credentials-dir", w.dir)
