@@ -116,6 +116,20 @@ func (w *world) callsOfDepartures(north, south side) []call {
 		listed *apitype.HandoverManifest
 		moving string
 	)
+	issue := func(ctx context.Context) error {
+		issued, err := c.IssueToken(ctx, apitype.TokenIssueRequest{})
+		if err == nil {
+			token = issued.Token
+		}
+		return err
+	}
+	redeem := func(ctx context.Context) (err error) {
+		agent, err = north.edge.Redeem(ctx, apitype.RedeemRequest{Token: token, CSR: csr, Capabilities: apitype.CapabilityAcceptsOpAMP})
+		return err
+	}
+	renew := func(ctx context.Context) error {
+		return only(north.edge.Renew(ctx, agent.AgentID, apitype.RenewRequest{Fingerprint: agent.Fingerprint, CSR: csr, SourceIP: "192.0.2.7"}))
+	}
 	let := func(ctx context.Context) error {
 		given, err := c.Handover(ctx, agent.AgentID, apitype.HandoverRequest{Peer: "south"})
 		if err == nil {
@@ -132,17 +146,8 @@ func (w *world) callsOfDepartures(north, south side) []call {
 	}
 	cancel := func(ctx context.Context) error { return c.EndHandover(ctx, id) }
 	return []call{
-		{"issue a token for one that will move", "Token.Issued", false, func(ctx context.Context) error {
-			issued, err := c.IssueToken(ctx, apitype.TokenIssueRequest{})
-			if err == nil {
-				token = issued.Token
-			}
-			return err
-		}},
-		{"redeem it", "Token.Redeemed Certificate.Issued", false, func(ctx context.Context) (err error) {
-			agent, err = north.edge.Redeem(ctx, apitype.RedeemRequest{Token: token, CSR: csr, Capabilities: apitype.CapabilityAcceptsOpAMP})
-			return err
-		}},
+		{"issue a token for one that will move", "Token.Issued", false, issue},
+		{"redeem it", "Token.Redeemed Certificate.Issued", false, redeem},
 		{"hand it over to nobody", "", true, func(ctx context.Context) error {
 			return only(c.Handover(ctx, agent.AgentID, apitype.HandoverRequest{Peer: "west"}))
 		}},
@@ -189,25 +194,12 @@ func (w *world) callsOfDepartures(north, south side) []call {
 			}
 			return carry(ctx)
 		}},
-		{"renew what has moved", "", true, func(ctx context.Context) error {
-			return only(north.edge.Renew(ctx, agent.AgentID, apitype.RenewRequest{Fingerprint: agent.Fingerprint, CSR: csr, SourceIP: "192.0.2.7"}))
-		}},
+		{"renew what has moved", "", true, renew},
 
-		{"issue a token for one that will stay", "Token.Issued", false, func(ctx context.Context) error {
-			issued, err := c.IssueToken(ctx, apitype.TokenIssueRequest{})
-			if err == nil {
-				token = issued.Token
-			}
-			return err
-		}},
-		{"redeem that", "Token.Redeemed Certificate.Issued", false, func(ctx context.Context) (err error) {
-			agent, err = north.edge.Redeem(ctx, apitype.RedeemRequest{Token: token, CSR: csr, Capabilities: apitype.CapabilityAcceptsOpAMP})
-			return err
-		}},
+		{"issue a token for one that will stay", "Token.Issued", false, issue},
+		{"redeem that", "Token.Redeemed Certificate.Issued", false, redeem},
 		{"hand that over", "Handover.Issued", false, let},
-		{"renew meanwhile", "Handover.Rejected Certificate.Renewed", false, func(ctx context.Context) error {
-			return only(north.edge.Renew(ctx, agent.AgentID, apitype.RenewRequest{Fingerprint: agent.Fingerprint, CSR: csr, SourceIP: "192.0.2.7"}))
-		}},
+		{"renew meanwhile", "Handover.Rejected Certificate.Renewed", false, renew},
 	}
 }
 
