@@ -1,8 +1,6 @@
 package ampora_test
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"slices"
 	"testing"
 	"time"
@@ -256,17 +254,6 @@ func TestAnAgentComesHomeToItsOwnRow(t *testing.T) {
 	if len(last.Keys) != 4 {
 		t.Fatalf("eu remembers %d handovers", len(last.Keys))
 	}
-}
-
-// leafOf is the certificate in a PEM.
-func leafOf(t *testing.T, text string) *x509.Certificate {
-	t.Helper()
-	block, _ := pem.Decode([]byte(text))
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
 }
 
 func TestAHandoverEndsWithoutAMove(t *testing.T) {

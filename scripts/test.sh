@@ -50,6 +50,7 @@ fuzz_targets() { # of the module in the working directory: import path and name
 }
 
 # The search through all states of the handover protocol says how many they are.
+# shellcheck disable=SC2317 # step calls it
 explore() { go test -count=1 -v -run '^TestExplore$' ./plugin/handover/internal/explore | grep -o 'handover protocol: .*'; }
 
 step lint scripts/lint.sh
