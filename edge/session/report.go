@@ -229,10 +229,15 @@ func (q *reports) send(ctx context.Context, batch []*report) error {
 	return nil
 }
 
-// outgoing is the report as it travels: the description only when it was asked for.
+// outgoing is the report as it travels: the description only when it was asked for, and nothing of what the agent said in a
+// session that is over while it has a newer one, which would undo what it says there.
 func (r *report) outgoing() apitype.SessionReport {
+	others := len(r.member.desk.live.of(r.member.agentKey()))
 	r.member.mu.Lock()
 	defer r.member.mu.Unlock()
+	if r.member.closed && others > 0 {
+		r.state.HasState, r.state.StateHash = false, ""
+	}
 	out := r.state
 	if !r.member.stateWanted || !out.HasState {
 		out.HasState, out.Description, out.DisplayName, out.Capabilities = false, "", "", 0

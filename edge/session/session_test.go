@@ -278,3 +278,47 @@ func TestAnAgentWhoseAnswerWasLostComesBackUnderTheSameKey(t *testing.T) {
 		t.Errorf("a third time gives %v", err)
 	}
 }
+
+// What an agent said in a session that is over waits in the queue when it comes back and says something else.
+func TestASessionThatIsOverDoesNotUndoWhatTheNextOneSays(t *testing.T) {
+	a := newAuthority(t)
+	away, row := true, ""
+	e := &engine{
+		err: func(apitype.ReportRequest) error {
+			if away {
+				return apitype.Errorf(apitype.VaultUnavailable, "")
+			}
+			return nil
+		},
+		answer: func(s apitype.SessionReport) apitype.SessionAnswer { // as the engine keeps a row
+			out := current(s)
+			if s.HasState {
+				row = s.StateHash
+			}
+			out.StateWanted = s.StateHash != "" && s.StateHash != row
+			return out
+		},
+	}
+	d := newTestDesk(t, a, e)
+	leaf := a.leaf(uuid.NewString(), 1, time.Now().Add(time.Hour))
+	uid := uuid.NewString()
+	older, _ := d.mustAdmit(t, leaf, WebSocket)
+	older.Message(t.Context(), described(uid, `{"a":1}`))
+	older.Closed()
+	newer, _ := d.mustAdmit(t, leaf, WebSocket)
+	newer.Message(t.Context(), described(uid, `{"a":2}`))
+	e.mu.Lock()
+	away = false
+	e.mu.Unlock()
+	now := apitype.StateHash(`{"a":2}`, "host", 1)
+	eventually(t, "the row says what the agent says now", func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return row == now
+	})
+	for _, s := range e.seen() {
+		if s.StateHash != "" && s.StateHash != now {
+			t.Errorf("the session that is over tells %+v", s)
+		}
+	}
+}
