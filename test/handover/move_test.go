@@ -44,6 +44,11 @@ func (r *region) enrolled(scheme string, arguments ...string) *agent {
 	id := fleet.TestAgentIdentity{
 		InstanceUID: strings.TrimSpace(read("instance_uid")), Endpoint: strings.TrimSpace(read("endpoint")), CA: read("ca.pem"), Certificate: read("cert.pem"), Key: read("key.pem"), Heartbeat: 1,
 	}
+	block, _ := pem.Decode([]byte(id.Certificate))
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	must(r.t, err)
+	// Another edge may be the one that tells of that session, after the agent's own.
+	r.awaitRow(leaf.Subject.CommonName, "the session of 'ampora enroll' is told", func(row apitype.Agent) bool { return row.LastSeen != "" })
 	raw, err := json.Marshal(id)
 	must(r.t, err)
 	must(r.t, os.Mkdir(state, 0o700))
