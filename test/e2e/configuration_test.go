@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/test/fleet"
 )
 
 // collector is a configuration of a collector whose health check says that it runs this one: by its path.
@@ -31,7 +32,7 @@ func TestStockSupervisorsCollectorRunsItsConfiguration(t *testing.T) {
 			t.Parallel()
 			in := install(t, "--config", "heartbeat_interval=2")
 			e := in.edge("one")
-			address := freeAddr(t)
+			address := fleet.FreeAddr(t)
 			write := func(body string) string {
 				t.Helper()
 				c, err := in.engine.WriteConfiguration(in.ctx(), "collector", apitype.ConfigurationRequest{Body: &body})

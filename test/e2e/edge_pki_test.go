@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/test/fleet"
 )
 
 // Whoever checks an agent's certificate by the URLs that stand in it learns the truth. The commands are those of the page in
@@ -16,7 +17,7 @@ import (
 func TestOpenSSLChecksAgentsByTheURLsInTheirCertificates(t *testing.T) {
 	t.Parallel()
 	in := install(t)
-	pki := freeAddr(t)
+	pki := fleet.FreeAddr(t)
 	in.edge("one", "--pki-listen", pki)
 	base := "http://" + pki + "/pki"
 	must(t, in.engine.UpdateConfig(in.ctx(), map[string]any{

@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +23,7 @@ import (
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/client"
+	"github.com/ampora/ampora/test/fleet"
 	"github.com/ampora/ampora/test/vaulttest"
 )
 
@@ -49,7 +48,7 @@ func install(t *testing.T, arguments ...string) *installation {
 	for _, program := range []string{"vault", pluginName, "ampora", "ampora-edge", "testagent"} {
 		vaulttest.RequireBin(t, program)
 	}
-	in := &installation{t: t, addr: freeAddr(t), dir: t.TempDir(), secrets: &secrets{}}
+	in := &installation{t: t, addr: fleet.FreeAddr(t), dir: t.TempDir(), secrets: &secrets{}}
 	in.vault = vaulttest.Start(t, vaulttest.WithRawStorage())
 	in.secrets.add("Vault's root token", in.vault.RootToken)
 	in.secrets.add("Vault's unseal key", in.vault.UnsealKey)
@@ -347,36 +346,6 @@ func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		return strings.HasPrefix(kv, "VAULT_") || strings.HasPrefix(kv, "AMPORA_")
 	})
-}
-
-var ports struct {
-	sync.Mutex
-	taken map[int]bool
-}
-
-// freeAddr is an address on loopback that nobody listens on. It is below the range from which systems take the ports of
-// outgoing connections, so that it stays free while whoever listened on it is killed and started again.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.taken == nil {
-		ports.taken = map[int]bool{}
-	}
-	for range 1000 {
-		port := 20000 + rand.N(12000)
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		if ports.taken[port] {
-			continue
-		}
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			ports.taken[port] = true
-			return addr
-		}
-	}
-	t.Fatal("there is no free port")
-	return ""
 }
 
 func eventually(t testing.TB, what string, within time.Duration, ok func() bool) {

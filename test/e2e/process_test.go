@@ -47,9 +47,9 @@ func (in *installation) edge(name string, arguments ...string) *edge {
 // newEdge prepares an edge without a way to log in to Vault.
 func (in *installation) newEdge(name string, arguments ...string) *edge {
 	in.t.Helper()
-	e := &edge{in: in, t: in.t, name: name, addr: in.addr, admin: freeAddr(in.t), log: filepath.Join(in.dir, "edge-"+name+".log")}
+	e := &edge{in: in, t: in.t, name: name, addr: in.addr, admin: fleet.FreeAddr(in.t), log: filepath.Join(in.dir, "edge-"+name+".log")}
 	if name != "one" {
-		e.addr = freeAddr(in.t)
+		e.addr = fleet.FreeAddr(in.t)
 	}
 	e.args = append([]string{
 		"--name", name, "--listen", e.addr, "--admin-listen", e.admin, "--advertise", e.endpoint("wss"),

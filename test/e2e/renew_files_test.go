@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/test/fleet"
 	"github.com/ampora/ampora/test/proc"
 )
 
@@ -95,7 +96,7 @@ service:
   telemetry: {metrics: {level: none}}
   extensions: [opamp]
   pipelines: {traces: {receivers: [otlp], exporters: [debug]}}
-`, freeAddr(in.t)))
+`, fleet.FreeAddr(in.t)))
 	log, err := os.Create(filepath.Join(in.dir, "collector.log"))
 	must(in.t, err)
 	defer log.Close()

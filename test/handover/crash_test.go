@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ampora/ampora/plugin/apitype"
+	"github.com/ampora/ampora/test/fleet"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -221,7 +222,7 @@ func cannotGetThere(t *testing.T, all []*region) {
 		value string
 		says  string
 	}{
-		"by a wrong endpoint": {all[1], "endpoint", "wss://" + freeAddr(t) + "/v1/opamp", "connection refused"},
+		"by a wrong endpoint": {all[1], "endpoint", "wss://" + fleet.FreeAddr(t) + "/v1/opamp", "connection refused"},
 		"without its CA":      {all[2], "endpoint_ca_bundle", "@" + filepath.Join(north.dir, "ca.pem"), "certificate signed by unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,20 +2,16 @@ package handover
 
 import (
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/ampora/ampora/edge/admin"
+	"github.com/ampora/ampora/test/fleet"
 	"github.com/ampora/ampora/test/proc"
 	"github.com/ampora/ampora/test/vaulttest"
 )
@@ -33,7 +29,7 @@ type edge struct {
 // newEdge prepares an edge. It tells agents the address of the region, behind which it stands with the other one.
 func (r *region) newEdge(name, addr string) *edge {
 	r.t.Helper()
-	e := &edge{r: r, name: name, addr: addr, admin: freeAddr(r.t), log: filepath.Join(r.dir, "edge-"+name+".log")}
+	e := &edge{r: r, name: name, addr: addr, admin: fleet.FreeAddr(r.t), log: filepath.Join(r.dir, "edge-"+name+".log")}
 	r.t.Cleanup(func() {
 		if e.child != nil {
 			e.child.End(syscall.SIGTERM, 15*time.Second)
@@ -118,34 +114,4 @@ func tail(path string, n int) string {
 	}
 	lines := strings.Split(string(raw), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
-var ports struct {
-	sync.Mutex
-	taken map[int]bool
-}
-
-// freeAddr is an address on loopback that nobody listens on. It is below the range from which systems take the ports of
-// outgoing connections, so that it stays free while whoever listened on it is killed and started again.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.taken == nil {
-		ports.taken = map[int]bool{}
-	}
-	for range 1000 {
-		port := 20000 + rand.N(12000)
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		if ports.taken[port] {
-			continue
-		}
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			ports.taken[port] = true
-			return addr
-		}
-	}
-	t.Fatal("there is no free port")
-	return ""
 }

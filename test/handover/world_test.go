@@ -18,6 +18,7 @@ import (
 
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/client"
+	"github.com/ampora/ampora/test/fleet"
 	"github.com/ampora/ampora/test/relay"
 	"github.com/ampora/ampora/test/vaulttest"
 )
@@ -75,7 +76,7 @@ func start(t *testing.T, o options, name string) *region {
 	r := &region{t: t, name: name, vault: vaulttest.Start(t), dir: t.TempDir()}
 	version, err := r.vault.RegisterAmpora(t.Context(), "")
 	must(t, err)
-	addresses := []string{freeAddr(t), freeAddr(t)}
+	addresses := []string{fleet.FreeAddr(t), fleet.FreeAddr(t)}
 	for _, l := range []**relay.Relay{&r.agents, &r.federation} {
 		*l, err = relay.New(addresses...)
 		must(t, err)
