@@ -8,6 +8,7 @@ import (
 
 	"github.com/ampora/ampora/cmd/ampora/internal/console"
 	"github.com/ampora/ampora/cmd/ampora/internal/hint"
+	"github.com/ampora/ampora/cmd/ampora/internal/vaultenv"
 	"github.com/ampora/ampora/plugin/apitype"
 	"github.com/ampora/ampora/plugin/client"
 	"github.com/ampora/ampora/plugin/handover"
@@ -67,6 +68,23 @@ func standings(ctx context.Context, engine *client.Client, manifest string) (*ap
 			return all, nil
 		}
 	}
+}
+
+// arrived reads a file that was made for this side, and how far this side is with it.
+func arrived(ctx context.Context, con *console.Console, at *vaultenv.Engine, name string) (*client.Client, *handover.File, *apitype.HandoverProgress, error) {
+	engine, err := at.Client(con)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	file, err := readFile(con, name)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	state, err := standings(ctx, engine, file.Signed)
+	if err != nil {
+		return nil, nil, nil, vaultenv.Explain(engine.Vault(), err)
+	}
+	return engine, file, state, atTarget(state, name)
 }
 
 // atTarget refuses what only the target can do.

@@ -36,19 +36,8 @@ type InspectCmd struct {
 
 // Run asks Vault about the manifest and every token.
 func (c *InspectCmd) Run(ctx context.Context, con *console.Console) error {
-	engine, err := c.Client(con)
+	engine, file, state, err := arrived(ctx, con, &c.Engine, c.File)
 	if err != nil {
-		return err
-	}
-	file, err := readFile(con, c.File)
-	if err != nil {
-		return err
-	}
-	state, err := standings(ctx, engine, file.Signed)
-	if err != nil {
-		return vaultenv.Explain(engine.Vault(), err)
-	}
-	if err := atTarget(state, c.File); err != nil {
 		return err
 	}
 	f := findings{problems: map[apitype.Code]*problem{}, configurations: map[string]int{}}

@@ -29,19 +29,8 @@ type RedeemCmd struct {
 
 // Run redeems what has not been redeemed yet.
 func (c *RedeemCmd) Run(ctx context.Context, con *console.Console) error {
-	engine, err := c.Client(con)
+	engine, file, state, err := arrived(ctx, con, &c.Engine, c.File)
 	if err != nil {
-		return err
-	}
-	file, err := readFile(con, c.File)
-	if err != nil {
-		return err
-	}
-	state, err := standings(ctx, engine, file.Signed)
-	if err != nil {
-		return vaultenv.Explain(engine.Vault(), err)
-	}
-	if err := atTarget(state, c.File); err != nil {
 		return err
 	}
 	todo, done, err := c.choose(file, state)
